@@ -1,0 +1,1 @@
+"""anonymotion: hide who is in a video and keep what they do."""
