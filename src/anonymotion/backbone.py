@@ -1,0 +1,336 @@
+"""Patch descriptors of a DINO ViT: images in, one vector per patch out (section 3.2 of the paper).
+
+`Backbone.extract` runs one pass for all layers asked for and stops at the deepest of them: for keys, queries
+and values the attention and the MLP of that block are never computed.
+
+`PatchGrid` is one of the two places where coordinates change their frame of reference (the other is
+`flow.warp`): pixel (x, y) of the image <-> cell (row, column) of the descriptor grid.
+
+Not here: what the descriptors are compared with (templates, saliency), the de-biasing mean, other engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anonymotion.errors import SettingsError, UnsupportedInputError, WeightsError
+from anonymotion.weights import load_weights
+
+Facet = Literal["key", "query", "value", "token"]
+FACETS: tuple[Facet, ...] = get_args(Facet)
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# A picture 60 times as long as it is high has more patches than any machine has memory for attention.
+MAX_TOKENS = 20_000
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """What a descriptor is; vectors of two different specs are never compared.
+
+    backbone: a name of `BACKBONES`.
+    layer: 0-based index of the transformer block.
+    facet: `key`, `query`, `value` (outputs of the block's projections, heads concatenated), or `token` (the
+        block's output).
+    stride: distance of neighbouring patches in pixels of the resized image; the patch size, or less for
+        overlapping patches.
+    short_side: the image is resized so that its shorter side has this many pixels (a multiple of the patch).
+    mean: the id of the fixed vector that is subtracted before the cosine, or None for raw descriptors.
+    """
+
+    backbone: str = "dinov2-vits14-embedded"
+    layer: int = 11
+    facet: Facet = "key"
+    stride: int = 14
+    short_side: int = 448
+    mean: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.facet not in FACETS:
+            raise SettingsError(f"facet {self.facet!r} is not known: use one of {', '.join(FACETS)}")
+        entry = backbone_entry(self.backbone)
+        if not 0 <= self.layer < entry.depth:
+            raise SettingsError(f"layer {self.layer} is not in 0..{entry.depth - 1} of {self.backbone}")
+        if not 1 <= self.stride <= entry.patch_size:
+            raise SettingsError(f"stride {self.stride} is not in 1..{entry.patch_size}, the patch size of {self.backbone}")
+        if self.short_side < entry.patch_size or self.short_side % entry.patch_size:
+            raise SettingsError(
+                f"short side {self.short_side} is not a positive multiple of {entry.patch_size}, the patch size of "
+                f"{self.backbone}: use e.g. {max(1, round(self.short_side / entry.patch_size)) * entry.patch_size}"
+            )
+
+    @property
+    def raw(self) -> FeatureSpec:
+        """The same spec without a de-biasing mean: what a backbone computes."""
+        return replace(self, mean=None)
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """Where the cells of a descriptor grid lie in the image they were computed from.
+
+    The image of `image_size_hw` pixels is resized to `input_size_hw`, and cell (row, column) is the patch whose
+    first pixel is (row * stride, column * stride) there.  Positions are continuous: pixel x spans [x, x + 1).
+    """
+
+    image_size_hw: tuple[int, int]
+    input_size_hw: tuple[int, int]
+    patch_size: int
+    stride: int
+
+    @classmethod
+    def of(cls, image_size_hw: tuple[int, int], patch_size: int, spec: FeatureSpec) -> PatchGrid:
+        """The grid of an image of (height, width) pixels: aspect ratio kept to the nearest whole patch."""
+        height, width = image_size_hw
+        short = min(height, width)
+
+        def fit(length: int) -> int:
+            return max(1, round(length * spec.short_side / short / patch_size)) * patch_size
+
+        grid = cls(image_size_hw, (fit(height), fit(width)), patch_size, spec.stride)
+        if grid.rows * grid.columns > MAX_TOKENS:
+            raise UnsupportedInputError(
+                f"a picture of {width}x{height} pixels gives {grid.rows * grid.columns} patches at a short side of "
+                f"{spec.short_side} (at most {MAX_TOKENS}): crop it, or use a smaller --short-side"
+            )
+        return grid
+
+    @property
+    def rows(self) -> int:
+        """Number of cells from top to bottom."""
+        return (self.input_size_hw[0] - self.patch_size) // self.stride + 1
+
+    @property
+    def columns(self) -> int:
+        """Number of cells from left to right."""
+        return (self.input_size_hw[1] - self.patch_size) // self.stride + 1
+
+    def _cell_positions(self, positions: Tensor, axis: int) -> Tensor:
+        """Continuous image positions -> continuous cell index (0 is the centre of the first cell)."""
+        scale = self.input_size_hw[axis] / self.image_size_hw[axis]
+        return (positions * scale - self.patch_size / 2) / self.stride
+
+    def cell_at(self, x: float, y: float) -> tuple[int, int]:
+        """The (row, column) of the cell whose centre is nearest to pixel (x, y).
+
+        Raises SettingsError if the pixel is not in the image.
+        """
+        height, width = self.image_size_hw
+        if not (0 <= x < width and 0 <= y < height):
+            raise SettingsError(f"point ({x}, {y}) is outside the picture of {width}x{height} pixels")
+        row = self._cell_positions(torch.tensor(y + 0.5), 0).round().clamp(0, self.rows - 1)
+        column = self._cell_positions(torch.tensor(x + 0.5), 1).round().clamp(0, self.columns - 1)
+        return int(row), int(column)
+
+    def interpolation(self, axis: int, device: torch.device) -> Tensor:
+        """The (image size, cells) float32 matrix of bilinear interpolation along `axis` (0 rows, 1 columns).
+
+        The centre of pixel i is at i + 0.5 (the half-pixel rule); beyond the outermost cell centres the value
+        of the outermost cell continues.
+        """
+        cells = (self.rows, self.columns)[axis]
+        centres = torch.arange(self.image_size_hw[axis], dtype=torch.float64) + 0.5
+        position = self._cell_positions(centres, axis).clamp(0, cells - 1)
+        lower = position.floor().clamp(max=max(cells - 2, 0)).long()
+        weight = position - lower
+        matrix = torch.zeros(len(centres), cells, dtype=torch.float64)
+        matrix.scatter_(1, lower[:, None], 1 - weight[:, None])
+        if cells > 1:
+            matrix.scatter_(1, lower[:, None] + 1, weight[:, None])
+        return matrix.to(device, torch.float32)
+
+
+@dataclass(frozen=True)
+class PatchFeatures:
+    """Descriptors of a batch of images of one size.
+
+    descriptors: (T, rows, columns, D) float32.
+    """
+
+    descriptors: Tensor
+    spec: FeatureSpec
+    grid: PatchGrid
+
+    def __post_init__(self) -> None:
+        if self.descriptors.ndim != 4 or self.descriptors.shape[1:3] != (self.grid.rows, self.grid.columns):
+            raise ValueError(
+                f"descriptors of shape {tuple(self.descriptors.shape)} do not fit a grid of "
+                f"{self.grid.rows}x{self.grid.columns} cells"
+            )
+
+
+@dataclass(frozen=True)
+class BackboneEntry:
+    """One row of the registry: how a backbone is built by timm, and whether its weights are in the package."""
+
+    architecture: str
+    patch_size: int
+    depth: int
+    embedded_file: str | None = None
+
+
+BACKBONES: dict[str, BackboneEntry] = {
+    "dinov2-vits14-embedded": BackboneEntry(
+        "vit_small_patch14_dinov2", 14, 12, "vit_small_patch14_dinov2.fp16.safetensors"
+    ),
+    "dino-vits8": BackboneEntry("vit_small_patch8_224.dino", 8, 12),
+}
+
+
+def backbone_entry(name: str) -> BackboneEntry:
+    """The registry's row of that name; SettingsError names the known ones."""
+    if name not in BACKBONES:
+        raise SettingsError(f"backbone {name!r} is not known: use one of {', '.join(BACKBONES)}")
+    return BACKBONES[name]
+
+
+def interpolate_position_embedding(embedding: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Resize a (1, N, D) positional embedding of a square grid to (1, rows * columns, D).
+
+    Bicubic, corners not aligned, no anti-aliasing: the rule of the published DINO and DINOv2 models.
+    """
+    side = round(embedding.shape[1] ** 0.5)
+    if (side, side) == size_hw:
+        return embedding
+    square = embedding.reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    resized = F.interpolate(square.float(), size=size_hw, mode="bicubic", align_corners=False)
+    return resized.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+class Backbone:
+    """A DINO ViT on one device, as a function from images to patch descriptors.
+
+    `fingerprint` identifies the weights (SHA-256 of their file); caches of descriptors carry it.
+    """
+
+    def __init__(self, name: str, network: nn.Module, patch_size: int, fingerprint: str, device: torch.device) -> None:
+        self.name = name
+        self.patch_size = patch_size
+        self.fingerprint = fingerprint
+        self.device = device
+        # timm types its modules as Any; the attributes used are those of its VisionTransformer.
+        self._network: Any = network.eval().requires_grad_(False).to(device)
+        self._mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1) * 255
+        self._std = torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1) * 255
+        self._positions: dict[tuple[int, int], Tensor] = {}
+
+    @classmethod
+    def load(cls, name: str, device: torch.device, weights: Path | None = None) -> Backbone:
+        """Build the backbone `name` with the embedded weights, or with those of the file `weights`.
+
+        Raises WeightsError if there are none, or if they are damaged or of another architecture.  Never
+        touches the network.
+        """
+        import timm
+
+        entry = backbone_entry(name)
+        if weights is None and entry.embedded_file is None:
+            raise WeightsError(
+                f"the weights of {name} are not in the package: give a file of timm's {entry.architecture} with "
+                "--backbone-weights, or use --preset paper-debiased, which needs none"
+            )
+        state, fingerprint = load_weights(weights, entry.embedded_file)
+        network = timm.create_model(entry.architecture, pretrained=False, num_classes=0, dynamic_img_size=True)
+        try:
+            network.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise WeightsError(f"these weights do not fit {name} ({entry.architecture}): {reason}") from error
+        return cls(name, network, entry.patch_size, fingerprint, device)
+
+    def extract(self, images: Tensor, specs: Sequence[FeatureSpec]) -> dict[FeatureSpec, PatchFeatures]:
+        """Descriptors of `images`, (T, H, W, 3) uint8 RGB on any device, for each of `specs`.
+
+        Specs that differ only in layer, facet or mean share one pass.  The `mean` of a spec is not applied
+        here: that is done where descriptors are compared.
+        """
+        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != torch.uint8:
+            raise ValueError(f"images must be (T, H, W, 3) uint8, not {tuple(images.shape)} {images.dtype}")
+        foreign = {spec.backbone for spec in specs} - {self.name}
+        if foreign:
+            raise SettingsError(f"specs of {', '.join(sorted(foreign))} were asked of the backbone {self.name}")
+        result: dict[FeatureSpec, PatchFeatures] = {}
+        size_hw = (images.shape[1], images.shape[2])
+        for short_side, stride in dict.fromkeys((spec.short_side, spec.stride) for spec in specs):
+            group = [spec for spec in specs if (spec.short_side, spec.stride) == (short_side, stride)]
+            grid = PatchGrid.of(size_hw, self.patch_size, group[0])
+            wanted = list(dict.fromkeys((spec.layer, spec.facet) for spec in group))
+            maps = self._forward(images, grid, wanted)
+            result.update(
+                (spec, PatchFeatures(maps[spec.layer, spec.facet], spec.raw, grid)) for spec in group
+            )
+        return result
+
+    @torch.inference_mode()
+    def _forward(
+        self, images: Tensor, grid: PatchGrid, wanted: list[tuple[int, Facet]]
+    ) -> dict[tuple[int, Facet], Tensor]:
+        """One pass over the blocks, collecting (layer, facet) -> (T, rows, columns, D)."""
+        network = self._network
+        tokens = self._embed(images, grid)
+        prefix = network.num_prefix_tokens
+        found: dict[tuple[int, Facet], Tensor] = {}
+        last = max(layer for layer, _ in wanted)
+        for layer, block in enumerate(network.blocks[: last + 1]):
+            here = [facet for at, facet in wanted if at == layer]
+            projections = [facet for facet in here if facet != "token"]
+            if projections:
+                normalised = block.norm1(tokens[:, prefix:])
+                for facet in projections:
+                    found[layer, facet] = _project(block.attn, normalised, facet)
+            if layer < last or "token" in here:
+                tokens = block(tokens)
+            if "token" in here:
+                found[layer, "token"] = tokens[:, prefix:]
+        return {
+            key: value.float().unflatten(1, (grid.rows, grid.columns)) for key, value in found.items()
+        }
+
+    def _embed(self, images: Tensor, grid: PatchGrid) -> Tensor:
+        """Images -> tokens with positional embedding, (T, prefix + cells, D); what timm does for stride = patch."""
+        network = self._network
+        pixels = images.to(self.device).permute(0, 3, 1, 2).float()
+        pixels = F.interpolate(
+            pixels, size=grid.input_size_hw, mode="bicubic", align_corners=False, antialias=True
+        ).clamp_(0, 255)
+        projection = network.patch_embed.proj
+        patches = F.conv2d((pixels - self._mean) / self._std, projection.weight, projection.bias, stride=grid.stride)
+        tokens = network.patch_embed.norm(patches.flatten(2).transpose(1, 2))
+        positions = self._position_embedding((grid.rows, grid.columns))
+        prefix = [
+            token.expand(len(tokens), -1, -1)
+            for token in (network.cls_token, getattr(network, "reg_token", None))
+            if token is not None
+        ]
+        if network.no_embed_class:  # registers: the prefix carries no position
+            tokens = torch.cat([*prefix, tokens + positions], dim=1)
+        else:
+            tokens = torch.cat([*prefix, tokens], dim=1) + positions
+        embedded: Tensor = network.norm_pre(tokens)
+        return embedded
+
+    def _position_embedding(self, size_hw: tuple[int, int]) -> Tensor:
+        """The embedding for a grid of cells, computed once per grid; with the prefix's part where there is one."""
+        if size_hw not in self._positions:
+            embedding: Tensor = self._network.pos_embed
+            prefix = 0 if self._network.no_embed_class else self._network.num_prefix_tokens
+            grid_part = interpolate_position_embedding(embedding[:, prefix:], size_hw)
+            self._positions[size_hw] = torch.cat([embedding[:, :prefix], grid_part], dim=1)
+        return self._positions[size_hw]
+
+
+def _project(attention: Any, tokens: Tensor, facet: Facet) -> Tensor:
+    """Only the wanted third of a timm attention's fused query-key-value projection: (T, N, D), heads concatenated."""
+    width = attention.qkv.weight.shape[0] // 3
+    third = slice(*(width * (("query", "key", "value").index(facet) + i) for i in (0, 1)))
+    bias = None if attention.qkv.bias is None else attention.qkv.bias[third]
+    return F.linear(tokens, attention.qkv.weight[third], bias)
