@@ -12,66 +12,23 @@ Not here: what the descriptors are compared with (templates, saliency), the de-b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anonymotion.errors import SettingsError, UnsupportedInputError, WeightsError
+from anonymotion.registry import Facet, FeatureSpec, backbone_entry
 from anonymotion.weights import load_weights
-
-Facet = Literal["key", "query", "value", "token"]
-FACETS: tuple[Facet, ...] = get_args(Facet)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # A picture 60 times as long as it is high has more patches than any machine has memory for attention.
 MAX_TOKENS = 20_000
-
-
-@dataclass(frozen=True)
-class FeatureSpec:
-    """What a descriptor is; vectors of two different specs are never compared.
-
-    backbone: a name of `BACKBONES`.
-    layer: 0-based index of the transformer block.
-    facet: `key`, `query`, `value` (outputs of the block's projections, heads concatenated), or `token` (the
-        block's output).
-    stride: distance of neighbouring patches in pixels of the resized image; the patch size, or less for
-        overlapping patches.
-    short_side: the image is resized so that its shorter side has this many pixels (a multiple of the patch).
-    mean: the id of the fixed vector that is subtracted before the cosine, or None for raw descriptors.
-    """
-
-    backbone: str = "dinov2-vits14-embedded"
-    layer: int = 11
-    facet: Facet = "key"
-    stride: int = 14
-    short_side: int = 448
-    mean: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.facet not in FACETS:
-            raise SettingsError(f"facet {self.facet!r} is not known: use one of {', '.join(FACETS)}")
-        entry = backbone_entry(self.backbone)
-        if not 0 <= self.layer < entry.depth:
-            raise SettingsError(f"layer {self.layer} is not in 0..{entry.depth - 1} of {self.backbone}")
-        if not 1 <= self.stride <= entry.patch_size:
-            raise SettingsError(f"stride {self.stride} is not in 1..{entry.patch_size}, the patch size of {self.backbone}")
-        if self.short_side < entry.patch_size or self.short_side % entry.patch_size:
-            raise SettingsError(
-                f"short side {self.short_side} is not a positive multiple of {entry.patch_size}, the patch size of "
-                f"{self.backbone}: use e.g. {max(1, round(self.short_side / entry.patch_size)) * entry.patch_size}"
-            )
-
-    @property
-    def raw(self) -> FeatureSpec:
-        """The same spec without a de-biasing mean: what a backbone computes."""
-        return replace(self, mean=None)
 
 
 @dataclass(frozen=True)
@@ -168,31 +125,6 @@ class PatchFeatures:
             )
 
 
-@dataclass(frozen=True)
-class BackboneEntry:
-    """One row of the registry: how a backbone is built by timm, and whether its weights are in the package."""
-
-    architecture: str
-    patch_size: int
-    depth: int
-    embedded_file: str | None = None
-
-
-BACKBONES: dict[str, BackboneEntry] = {
-    "dinov2-vits14-embedded": BackboneEntry(
-        "vit_small_patch14_dinov2", 14, 12, "vit_small_patch14_dinov2.fp16.safetensors"
-    ),
-    "dino-vits8": BackboneEntry("vit_small_patch8_224.dino", 8, 12),
-}
-
-
-def backbone_entry(name: str) -> BackboneEntry:
-    """The registry's row of that name; SettingsError names the known ones."""
-    if name not in BACKBONES:
-        raise SettingsError(f"backbone {name!r} is not known: use one of {', '.join(BACKBONES)}")
-    return BACKBONES[name]
-
-
 def interpolate_position_embedding(embedding: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """Resize a (1, N, D) positional embedding of a square grid to (1, rows * columns, D).
 
@@ -265,9 +197,7 @@ class Backbone:
             grid = PatchGrid.of(size_hw, self.patch_size, group[0])
             wanted = list(dict.fromkeys((spec.layer, spec.facet) for spec in group))
             maps = self._forward(images, grid, wanted)
-            result.update(
-                (spec, PatchFeatures(maps[spec.layer, spec.facet], spec.raw, grid)) for spec in group
-            )
+            result.update((spec, PatchFeatures(maps[spec.layer, spec.facet], spec.raw, grid)) for spec in group)
         return result
 
     @torch.inference_mode()
@@ -291,9 +221,7 @@ class Backbone:
                 tokens = block(tokens)
             if "token" in here:
                 found[layer, "token"] = tokens[:, prefix:]
-        return {
-            key: value.float().unflatten(1, (grid.rows, grid.columns)) for key, value in found.items()
-        }
+        return {key: value.float().reshape(len(value), grid.rows, grid.columns, -1) for key, value in found.items()}
 
     def _embed(self, images: Tensor, grid: PatchGrid) -> Tensor:
         """Images -> tokens with positional embedding, (T, prefix + cells, D); what timm does for stride = patch."""

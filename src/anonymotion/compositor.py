@@ -1,0 +1,34 @@
+"""The only place where pixels are mixed (eq. 5): O = I + S (N - I).  It demands a mask.
+
+At alpha = 1 the output is the rounded noise and nothing else: `torch.lerp` returns its end point exactly for
+weight 1, so no bit of the source survives, not even through rounding (a test holds it to that).
+
+Not here: how alpha is made (masks), how noise is made (noise), quality of what an encoder does to the result.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def composite(frames: Tensor, alpha: Tensor, noise: Tensor) -> Tensor:
+    """Mix noise into frames: round(I + S (N - I)).
+
+    frames: (T, H, W, 3) uint8.  alpha: (T, H, W) float32 in [0, 1].  noise: (T, H, W, 3) float32 in 0..255.
+    Returns (T, H, W, 3) uint8.  Raises ValueError for any other shape, dtype or range: there is no default
+    mask, and a frame whose mask is in doubt is not written.
+    """
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
+        raise ValueError(f"frames must be (T, H, W, 3) uint8, not {tuple(frames.shape)} {frames.dtype}")
+    if alpha.shape != frames.shape[:3] or alpha.dtype != torch.float32:
+        raise ValueError(f"alpha must be {tuple(frames.shape[:3])} float32, not {tuple(alpha.shape)} {alpha.dtype}")
+    if noise.shape != frames.shape or noise.dtype != torch.float32:
+        raise ValueError(f"noise must be {tuple(frames.shape)} float32, not {tuple(noise.shape)} {noise.dtype}")
+    low, high = alpha.aminmax() if alpha.numel() else (alpha.new_zeros(()), alpha.new_zeros(()))
+    if not (float(low) >= 0 and float(high) <= 1):  # also false for NaN
+        raise ValueError(f"alpha must be in [0, 1], it is in [{float(low)}, {float(high)}]")
+    if not torch.isfinite(noise).all():
+        raise ValueError("noise must be finite")
+    mixed = torch.lerp(frames.float(), noise, alpha[..., None])
+    return mixed.round_().clamp_(0, 255).to(torch.uint8)

@@ -1,0 +1,87 @@
+"""Descriptors of a library's pictures, kept between runs: they are the same for every video.
+
+Two places: a file inside the package for the specs of the presets (so that the first run needs no extra
+passes), and the user's cache folder for all others.  A key covers the library, the weights and the spec, so
+stale entries are never found.  Only descriptors of library pictures are kept here: nothing of any video.
+
+Not here: how descriptors are computed (backbone, templates).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from anonymotion.registry import FeatureSpec
+
+PACKAGED_FILE = Path(__file__).parent / "library" / "descriptors.safetensors"
+
+
+def user_cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/anonymotion`, by default `~/.cache/anonymotion`."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "anonymotion"
+
+
+@dataclass(frozen=True)
+class DescriptorCache:
+    """The entries that belong to one library file and one set of weights (their SHA-256)."""
+
+    library_digest: str
+    weights_fingerprint: str
+
+    def key(self, spec: FeatureSpec) -> str:
+        """Name of the entry of `spec`; the mean is part of every entry, so its id does not matter."""
+        content = {**asdict(spec.raw), "library": self.library_digest, "weights": self.weights_fingerprint}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+    def read(self, spec: FeatureSpec) -> dict[str, Tensor] | None:
+        """The tensors of the entry, or None if there is no usable one."""
+        return self._read_packaged(spec) or self._read_file(user_cache_folder() / f"{self.key(spec)}.safetensors", "")
+
+    def _read_packaged(self, spec: FeatureSpec) -> dict[str, Tensor] | None:
+        return self._read_file(PACKAGED_FILE, f"{self.key(spec)}.")
+
+    @staticmethod
+    def _read_file(path: Path, prefix: str) -> dict[str, Tensor] | None:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as stream:
+                names = [name for name in stream.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a dict
+                return {name.removeprefix(prefix): stream.get_tensor(name).float() for name in names} or None
+        except (OSError, SafetensorError):
+            return None  # absent or damaged: the caller computes the entry again
+
+    def write(self, spec: FeatureSpec, vectors: Mapping[str, Tensor]) -> None:
+        """Keep an entry in the user's cache; a folder that cannot be written only costs time later."""
+        from safetensors.torch import save
+
+        folder = user_cache_folder()
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor, partial = tempfile.mkstemp(dir=folder, suffix=".partial")
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(save({name: tensor.contiguous() for name, tensor in vectors.items()}))
+            os.replace(partial, folder / f"{self.key(spec)}.safetensors")
+
+    def write_packaged(self, entries: Mapping[FeatureSpec, Mapping[str, Tensor]], path: Path = PACKAGED_FILE) -> None:
+        """Write the file that ships with the package (scripts/make_library_descriptors.py), as float16."""
+        from safetensors.torch import save_file
+
+        save_file(
+            {
+                f"{self.key(spec)}.{name}": tensor.half().contiguous()
+                for spec, vectors in entries.items()
+                for name, tensor in vectors.items()
+            },
+            path,
+        )

@@ -1,0 +1,45 @@
+"""Saliency planes to an alpha: threshold, union, dilation, a soft rim that lies outside only.
+
+All masks are (T, H, W) on one device; lengths are in pixels of the frame.
+
+Not here: where planes come from (saliency), masks over time (continuity), mixing (compositor).
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def threshold_union(planes: Tensor, thresholds: Tensor) -> Tensor:
+    """Pixels where any attribute reaches its threshold: (T, A, H, W), (A,) -> (T, H, W) bool."""
+    return (planes >= thresholds[:, None, None]).any(dim=1)
+
+
+def dilate(mask: Tensor, radius: int) -> Tensor:
+    """Grow a (T, H, W) bool mask by `radius` pixels, in a square neighbourhood."""
+    if radius <= 0:
+        return mask
+    grown = mask.float()[:, None]
+    for kernel, padding in (((2 * radius + 1, 1), (radius, 0)), ((1, 2 * radius + 1), (0, radius))):
+        grown = F.max_pool2d(grown, kernel, stride=1, padding=padding)
+    return grown[:, 0] > 0
+
+
+def soft_rim(mask: Tensor, width: int) -> Tensor:
+    """Alpha of a (T, H, W) bool mask: exactly 1 inside, falling to 0 over `width` pixels outside of it.
+
+    A box of the mask grown by half the width, so that the mean over any box centred inside is 1.
+    """
+    alpha = mask.float()
+    reach = (width + 1) // 2
+    if reach <= 0:
+        return alpha
+    grown = F.pad(dilate(mask, reach).float()[:, None], (reach,) * 4, mode="replicate")
+    ramp = F.avg_pool2d(grown, 2 * reach + 1, stride=1)[:, 0]
+    return ramp.masked_fill(mask, 1.0).clamp(0, 1)
+
+
+def share(mask: Tensor) -> Tensor:
+    """Share of the pixels of each frame that are set: (T, H, W) bool -> (T,) float32 in [0, 1]."""
+    return mask.float().mean(dim=(1, 2))

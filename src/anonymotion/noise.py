@@ -1,0 +1,194 @@
+"""The noise that replaces people: eq. 3, and three ways to carry it from frame to frame (eq. 4 among them).
+
+    first-frame   eq. 4 as printed: N(p, t) = N(p + v(p, t), 1), nearest sample, coordinates clamped to the frame
+    accumulated   each frame moves the noise of the frame before it, so the noise follows the subject
+    iid           a new field per frame (the paper's ablation, Figure 8)
+
+Secrecy matters here: whoever knows the noise can look for what is under a soft blend.  Without a seed every
+value comes from the operating system's randomness, is used in one run and is never stored.
+
+Not here: where noise is put (compositor), how flow is found (flow).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anonymotion.errors import SettingsError
+from anonymotion.flow import source_positions
+
+
+class Randomness(Protocol):
+    """A source of uniform numbers."""
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Float32 numbers in (0, 1), on the CPU."""
+        ...
+
+
+class SystemRandomness:
+    """The operating system's cryptographic randomness: nobody can rebuild it, not even we."""
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Float32 numbers in (0, 1) on a lattice of 65,536 values."""
+        count = int(np.prod(shape))
+        raw = np.frombuffer(os.urandom(2 * count), dtype=np.uint16)
+        return torch.from_numpy((raw.astype(np.float32) + 0.5) / 65536).reshape(shape)
+
+
+class SeededRandomness:
+    """Reproducible numbers, for tests and experiments only: a result made with it is not for release."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Float32 numbers in (0, 1) from the seeded generator."""
+        raw = torch.randint(0, 65536, shape, generator=self._generator)
+        return (raw.float() + 0.5) / 65536
+
+
+class NoiseField:
+    """Noise of a run: (H, W, 3) values per frame, uniform in [mean - std, mean + std] of 0..255 (eq. 3).
+
+    mean, std: in 0..1 of the full range, the same for the three channels, mean - std >= 0 and mean + std <= 1.
+    Subclasses say how frame t is made; `next` is called once per frame, in order.
+    """
+
+    def __init__(
+        self, size_hw: tuple[int, int], randomness: Randomness, mean: float, std: float, device: torch.device
+    ) -> None:
+        self._size_hw = size_hw
+        self._randomness = randomness
+        self._low, self._span = (mean - std) * 255, 2 * std * 255
+        self._device = device
+        self._first: Tensor | None = None
+
+    def _draw(self, *shape: int) -> Tensor:
+        return (self._randomness.uniform(*shape, 3) * self._span + self._low).to(self._device)
+
+    def next(self, flow: Tensor) -> Tensor:
+        """The field of the next frame, (H, W, 3) float32 in 0..255, given its flow to the previous frame."""
+        if self._first is None:
+            self._first = self._draw(*self._size_hw)
+            return self._first
+        return self._move(flow)
+
+    def chunk(self, flows: Tensor) -> Tensor:
+        """The fields of the next T frames, (T, H, W, 3), given their flows, (T, 2, H, W)."""
+        return torch.stack([self.next(flow) for flow in flows])
+
+    def _move(self, flow: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class FirstFrameNoise(NoiseField):
+    """Eq. 4 as printed: the first field, sampled at p + v(p, t).
+
+    v is the flow of a single step, so the noise moves between frames by the change of velocity.
+    """
+
+    def _move(self, flow: Tensor) -> Tensor:
+        assert self._first is not None  # noqa: S101 - for mypy: `next` has set it
+        height, width = self._size_hw
+        x, y = source_positions(flow).round().long()
+        return self._first[y.clamp(0, height - 1), x.clamp(0, width - 1)]
+
+
+class IIDNoise(NoiseField):
+    """A new field for every frame: destroys motion on purpose (Figure 8)."""
+
+    def _move(self, flow: Tensor) -> Tensor:
+        return self._draw(*self._size_hw)
+
+
+class AccumulatedNoise(NoiseField):
+    """Noise that follows the subject: the field of frame t is that of frame t-1, moved by v(p, t).
+
+    Values are moved to whole pixels, never blended, so that the field stays white and uniform.  What rounding
+    leaves over is carried along in `_remainder` and added to the next step: a subject that moves a fifth of a
+    pixel per frame still moves its noise one pixel in five frames.  A value is used by one pixel only: where
+    several pixels claim it (stretching, disocclusion) one keeps it, the others and those whose source lies
+    outside the frame get new values.
+    """
+
+    def __init__(
+        self, size_hw: tuple[int, int], randomness: Randomness, mean: float, std: float, device: torch.device
+    ) -> None:
+        super().__init__(size_hw, randomness, mean, std, device)
+        self._values: Tensor | None = None
+        self._remainder = torch.zeros(2, *size_hw, device=device)
+        self.reseeded_share = 0.0
+
+    def _move(self, flow: Tensor) -> Tensor:
+        height, width = self._size_hw
+        values = self._first if self._values is None else self._values
+        assert values is not None  # noqa: S101 - for mypy: `next` has set it
+        target = source_positions(flow)
+        # The remainder belongs to the value, so it is read where the value will come from.
+        x, y = target.round().long()
+        nearest = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+        target += self._remainder.flatten(1)[:, nearest]
+        source = target.round()
+        remainder = target - source
+        x, y = source.long()
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+
+        keeps = inside & _one_claim_per_source(index, inside, remainder)
+        moved = values.reshape(-1, 3)[index]
+        fresh = ~keeps
+        count = int(fresh.sum())
+        if count:
+            moved[fresh] = self._draw(count)
+            remainder[:, fresh] = 0
+        self._values, self._remainder = moved, remainder
+        self.reseeded_share = count / (height * width)
+        return moved
+
+
+def _one_claim_per_source(index: Tensor, valid: Tensor, remainder: Tensor) -> Tensor:
+    """(H, W) bool: for each source pixel the one valid claim with the smallest remainder (ties: first pixel).
+
+    The choice is a minimum over integer keys, so that it does not depend on the order of parallel writes.
+    """
+    count = index.numel()
+    distance = (remainder.abs().amax(0).clamp(max=1) * 1024).long()
+    key = (distance * count + torch.arange(count, device=index.device).reshape(index.shape)).flatten()
+    key[~valid.flatten()] = torch.iinfo(torch.long).max
+    best = torch.full((count,), torch.iinfo(torch.long).max, device=index.device)
+    best.scatter_reduce_(0, index.flatten(), key, reduce="amin")
+    return (best[index.flatten()] == key).reshape(index.shape)
+
+
+FIELDS: dict[str, type[NoiseField]] = {
+    "first-frame": FirstFrameNoise,
+    "accumulated": AccumulatedNoise,
+    "iid": IIDNoise,
+}
+
+
+def make_noise(
+    name: str,
+    size_hw: tuple[int, int],
+    *,
+    mean: float,
+    std: float,
+    device: torch.device,
+    seed: int | None = None,
+) -> NoiseField:
+    """The noise field `name` of `FIELDS` for frames of (H, W); without a seed its values are secret.
+
+    Raises SettingsError for an unknown name, or a range that leaves 0..1.
+    """
+    if name not in FIELDS:
+        raise SettingsError(f"noise {name!r} is not known: use one of {', '.join(FIELDS)}")
+    if not (std > 0 and mean - std >= 0 and mean + std <= 1):
+        raise SettingsError(f"noise mean {mean} +- {std} leaves the range 0..1, or has no width: lower --noise-std")
+    randomness: Randomness = SystemRandomness() if seed is None else SeededRandomness(seed)
+    return FIELDS[name](size_hw, randomness, mean, std, device)

@@ -1,0 +1,245 @@
+"""The paper's figure as code: `Hider._hide_chunk` reads top to bottom as the picture does.
+
+    frame ──► backbone ──► patch keys ──┐
+                                        ├─► saliency ──► mask ──► compositor ──► hidden frame
+    templates (picture + point + label)─┘                              ▲
+    frame, previous ──► flow ──► noise field moved with the scene ─────┘
+
+The unit is a chunk: (T, H, W, 3) uint8 on one device, and the state carried from the chunk before.
+
+Not here: files (run.py), what a stage does (its module), printing (cli).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anonymotion import masks
+from anonymotion.backbone import Backbone, PatchFeatures
+from anonymotion.compositor import composite
+from anonymotion.device import choose_device
+from anonymotion.errors import DeviceError, SettingsError, WeightsError
+from anonymotion.flow import flow_to_previous, load_flow
+from anonymotion.noise import NoiseField, make_noise
+from anonymotion.presets import Settings, settings_for
+from anonymotion.registry import FeatureSpec
+from anonymotion.results import Coverage, Stopwatch
+from anonymotion.saliency import aggregate, saliency_planes
+from anonymotion.templates import TemplateLibrary
+
+FrameLike = TypeVar("FrameLike", bound=np.ndarray | Tensor)
+
+# Full-size planes are kept for each frame of a chunk: this bounds them to a few hundred MB.
+CHUNK_PIXELS = 4_000_000
+MAX_CHUNK_FRAMES = 8
+
+
+@dataclass
+class RunState:
+    """What is carried from chunk to chunk: the last frame, and the noise field, which belongs to one run."""
+
+    previous: Tensor | None = None
+    noise: NoiseField | None = None
+
+
+@dataclass(frozen=True)
+class HiddenChunk:
+    """T frames and everything that decided their pixels, on the pipeline's device.
+
+    frames, output: (T, H, W, 3) uint8.  saliency: (T, A, H, W) and alpha: (T, H, W), float32 in [0, 1].
+    flow: (T, 2, H, W) float32 pixels to the previous frame.  noise: (T, H, W, 3) float32 in 0..255.
+    """
+
+    frames: Tensor
+    output: Tensor
+    saliency: Tensor
+    alpha: Tensor
+    flow: Tensor
+    noise: Tensor
+
+
+class Hider:
+    """Hides attributes in a stream of frames of one size.
+
+    attributes: names of attributes and groups of the library, or one text with commas.
+    preset: `strict`, `paper` or `paper-debiased`; any field of `Settings` can be changed by keyword.
+    device: `auto`, `cpu` or `cuda`.  seed: for tests only; without it the noise is secret.
+    library: a TemplateLibrary, by default the built-in one.
+    backbone_weights, flow_weights: files, for networks whose weights are not in the package.
+
+    Raises an AnonymotionError before any frame is read if a setting, an attribute or a file is wrong.
+    """
+
+    def __init__(
+        self,
+        attributes: Sequence[str] | str,
+        preset: str = "strict",
+        *,
+        device: str = "auto",
+        seed: int | None = None,
+        library: TemplateLibrary | None = None,
+        backbone: Backbone | None = None,
+        backbone_weights: Path | None = None,
+        flow_weights: Path | None = None,
+        **settings: Any,
+    ) -> None:
+        self.settings: Settings = settings_for(preset, **settings)
+        self.device = choose_device(device)
+        self.seed = seed
+        library = library or TemplateLibrary.load()
+        self.attributes = library.expand(attributes.split(",") if isinstance(attributes, str) else attributes)
+        library.expand(self.settings.names_per_attribute() or self.attributes)  # a misspelt name is an error
+        self._check_weights(backbone_weights, flow_weights)
+        self.backbone = backbone or Backbone.load(self.settings.backbone, self.device.device, backbone_weights)
+        self.flow = load_flow(self.settings.flow, self.device.device, flow_weights)
+        self._banks = [
+            library.bank(self.backbone, spec, names, first_only=self.settings.exemplars == "first")
+            for spec, names in self._attributes_by_spec().items()
+        ]
+        self._thresholds = torch.tensor([self.settings.threshold[name] for name in self.attributes])
+        self._thresholds = self._thresholds.to(self.device.device)
+        self.stopwatch = Stopwatch()
+
+    def _check_weights(self, backbone_weights: Path | None, flow_weights: Path | None) -> None:
+        """The published setting needs two files: say so at once, not one after the other."""
+        if self.settings.preset != "paper":
+            return
+        missing = [
+            f"{flag} FILE ({what})"
+            for flag, what, given, needed in (
+                (
+                    "--backbone-weights",
+                    "DINOv1 ViT-S/8",
+                    backbone_weights,
+                    self.settings.backbone == "dino-vits8",
+                ),
+                ("--flow-weights", "RAFT-large", flow_weights, self.settings.flow == "raft-large"),
+            )
+            if needed and given is None
+        ]
+        if missing:
+            raise WeightsError(
+                f"preset paper runs only with the published networks, whose weights are not in the package: give "
+                f"{' and '.join(missing)}, or use --preset paper-debiased, which works with what is here"
+            )
+
+    def _attributes_by_spec(self) -> dict[FeatureSpec, list[str]]:
+        groups: dict[FeatureSpec, list[str]] = {}
+        for name in self.attributes:
+            groups.setdefault(self.settings.spec_of(name), []).append(name)
+        return groups
+
+    def hide(self, frames: Iterable[FrameLike]) -> Iterator[FrameLike]:
+        """Take frames, (H, W, 3) uint8 RGB of one size, numpy or torch; give as many of the same kind.
+
+        Streams: a frame comes out once its chunk is full or the input has ended.  Each call is a run of its
+        own, with new noise.
+        """
+        for chunk, kind in self._batches(frames):
+            for image in chunk.output.cpu():
+                yield image.numpy() if kind is np.ndarray else image
+
+    def saliency(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """For each frame, (H, W, 3) uint8, the frame and its saliency planes, (A, H, W) float32 in [0, 1]."""
+        for batch in self._grouped(frames):
+            chunk = self._to_chunk(batch, RunState())
+            planes = saliency_planes(
+                self._features(chunk), self._banks, self.attributes, self.settings.exemplar_aggregation
+            )
+            yield from zip(batch, planes.cpu().numpy(), strict=True)
+
+    def explain(self, frames: Iterable[FrameLike]) -> Iterator[HiddenChunk]:
+        """As `hide`, but with saliency, mask, flow and noise of every frame, in chunks on the device."""
+        for chunk, _ in self._batches(frames):
+            yield chunk
+
+    def _batches(self, frames: Iterable[FrameLike]) -> Iterator[tuple[HiddenChunk, type]]:
+        state = RunState()
+        for batch in self._grouped(frames):
+            yield self._hide_chunk(self._to_chunk(batch, state), state), type(batch[0])
+
+    @staticmethod
+    def _grouped(frames: Iterable[FrameLike]) -> Iterator[list[FrameLike]]:
+        """As many frames at a time as their size allows."""
+        iterator = iter(frames)
+        for first in iterator:
+            height, width = first.shape[:2]
+            size = max(1, min(MAX_CHUNK_FRAMES, CHUNK_PIXELS // max(height * width, 1)))
+            yield [first, *islice(iterator, size - 1)]
+
+    def _to_chunk(self, batch: list[FrameLike], state: RunState) -> Tensor:
+        tensors = [torch.from_numpy(f) if isinstance(f, np.ndarray) else f for f in batch]
+        expected = tensors[0].shape if state.previous is None else state.previous.shape
+        for tensor in tensors:
+            if tensor.dtype != torch.uint8 or tensor.ndim != 3 or tensor.shape[2] != 3 or tensor.shape != expected:
+                raise SettingsError(
+                    f"a frame of shape {tuple(tensor.shape)} {tensor.dtype} was given: expected (H, W, 3) uint8 RGB, "
+                    f"all of one size ({tuple(expected)})"
+                )
+        return torch.stack(tensors).to(self.device.device)
+
+    def _hide_chunk(self, frames: Tensor, state: RunState) -> HiddenChunk:
+        """One chunk through the picture above; `state` is brought up to date."""
+        size_hw = (frames.shape[1], frames.shape[2])
+        try:
+            with self.stopwatch("match"):
+                features = self._features(frames)
+                saliency = saliency_planes(features, self._banks, self.attributes, self.settings.exemplar_aggregation)
+                alpha = self._alpha(saliency)
+            with self.stopwatch("flow"):
+                flow = flow_to_previous(self.flow, frames, state.previous)
+            with self.stopwatch("noise"):
+                if state.noise is None:
+                    state.noise = self._new_noise(size_hw)
+                noise = state.noise.chunk(flow)
+            with self.stopwatch("composite"):
+                output = composite(frames, alpha, noise)
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(
+                f"{self.device.name} has no memory left for {len(frames)} frames of {size_hw[1]}x{size_hw[0]}: "
+                "use a smaller --short-side, or --device cpu"
+            ) from error
+        state.previous = frames[-1]
+        return HiddenChunk(frames, output, saliency, alpha, flow, noise)
+
+    def _features(self, frames: Tensor) -> list[PatchFeatures]:
+        """The frames' descriptors, one entry per bank."""
+        found = self.backbone.extract(frames, [bank.spec for bank in self._banks])
+        return [found[bank.spec] for bank in self._banks]
+
+    def _alpha(self, saliency: Tensor) -> Tensor:
+        """Weight of the noise: the aggregated saliency itself (eq. 5), or 1 inside the grown mask."""
+        if self.settings.composite == "blend":
+            return aggregate(saliency, self.settings.attribute_aggregation)[:, 0]
+        percent = min(saliency.shape[-2:]) / 100
+        mask = masks.threshold_union(saliency, self._thresholds)
+        mask = masks.dilate(mask, round(self.settings.dilation * percent))
+        return masks.soft_rim(mask, round(self.settings.feather * percent))
+
+    def _new_noise(self, size_hw: tuple[int, int]) -> NoiseField:
+        return make_noise(
+            self.settings.noise,
+            size_hw,
+            mean=self.settings.noise_mean,
+            std=self.settings.noise_std,
+            device=self.device.device,
+            seed=self.seed,
+        )
+
+    def measure(self, chunk: HiddenChunk, coverage: Coverage) -> None:
+        """Add a chunk's hidden shares to `coverage`."""
+        if self.settings.composite == "blend":
+            shares, hidden = chunk.saliency.mean(dim=(2, 3)), chunk.alpha.mean(dim=(1, 2))
+        else:
+            shares = (chunk.saliency >= self._thresholds[:, None, None]).float().mean(dim=(2, 3))
+            hidden = masks.share(chunk.alpha == 1)
+        for value, row in zip(hidden.tolist(), shares.tolist(), strict=True):
+            coverage.add(value, row, matched=value > 0)

@@ -1,0 +1,193 @@
+"""Settings: what decides each pixel, as one checked dataclass, and the presets that fill it.
+
+    strict          hides: de-biased, union over attributes, threshold, dilation, accumulated noise, replacement
+    paper           eq. 1-5 as printed at the published setting; needs DINOv1 and RAFT-large weights
+    paper-debiased  the same equations on de-biased keys of whatever backbone and flow are chosen
+
+Every field of `Settings` is a flag of the command line; its `help` says range and unit, and `__post_init__`
+checks it.  A new option starts here.
+
+Not here: how the run is done (device, seed, files): those are arguments of `Hider` and `hide_video`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Generic, TypeVar
+
+from anonymotion.errors import SettingsError
+from anonymotion.registry import AGGREGATIONS, BACKBONES, FACETS, FLOWS, NOISES, Facet, FeatureSpec
+
+T = TypeVar("T", bound=int | float)
+
+DEBIASING_MEAN = "library-1"
+COMPOSITES = ("replace", "blend")
+EXEMPLARS = ("all", "first")
+
+
+@dataclass(frozen=True)
+class PerAttribute(Generic[T]):
+    """A value for all attributes, with exceptions by name: `0.4,hair=0.3`."""
+
+    default: T
+    exceptions: tuple[tuple[str, T], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str, number: Callable[[str], T]) -> PerAttribute[T]:
+        """Read `DEFAULT[,NAME=VALUE...]`.  Raises SettingsError."""
+        default: T | None = None
+        exceptions: list[tuple[str, T]] = []
+        try:
+            for part in text.split(","):
+                name, separator, value = part.partition("=")
+                if separator:
+                    exceptions.append((name.strip().lower(), number(value)))
+                elif default is None:
+                    default = number(part)
+                else:
+                    raise ValueError("two defaults")
+        except ValueError as error:
+            raise SettingsError(f"{text!r} is not of the form DEFAULT,NAME=VALUE,... ({error})") from error
+        if default is None:
+            raise SettingsError(f"{text!r} has no default: put a value without a name in front")
+        return cls(default, tuple(exceptions))
+
+    def __getitem__(self, attribute: str) -> T:
+        return dict(self.exceptions).get(attribute, self.default)
+
+    def values(self) -> tuple[T, ...]:
+        """The default and every exception's value."""
+        return (self.default, *(value for _, value in self.exceptions))
+
+    def __str__(self) -> str:
+        return ",".join([str(self.default), *(f"{name}={value}" for name, value in self.exceptions)])
+
+
+def _option(default: Any, help_text: str) -> Any:
+    return field(default=default, metadata={"help": help_text})
+
+
+def _one_of(names: Mapping[str, Any] | tuple[str, ...]) -> str:
+    return " | ".join(names)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a pixel, apart from the video, the attributes and the random numbers."""
+
+    preset: str = "strict"
+    backbone: str = _option("dinov2-vits14-embedded", f"descriptor network: {_one_of(BACKBONES)}")
+    layer: PerAttribute[int] = _option(PerAttribute(10), "0-based transformer block; per attribute: 10,torso=11")
+    facet: Facet = _option("key", f"which vectors of the block: {_one_of(FACETS)}")
+    stride: int = _option(14, "patch distance in pixels of the resized frame, 1 to the patch size")
+    short_side: int = _option(448, "shorter side that frames are resized to for matching, a multiple of the patch size")
+    debias: bool = _option(True, "subtract the library's fixed mean descriptor before the cosine")
+    exemplars: str = _option("all", f"exemplars per attribute: {_one_of(EXEMPLARS)}")
+    exemplar_aggregation: str = _option("max", f"over the exemplars of an attribute: {_one_of(AGGREGATIONS)}")
+    attribute_aggregation: str = _option("max", f"over attributes, for --composite blend: {_one_of(AGGREGATIONS)}")
+    threshold: PerAttribute[float] = _option(
+        PerAttribute(0.5),
+        "saliency in 0..1 from which a pixel is hidden, for --composite replace; 0.5,hair=0.4",
+    )
+    dilation: float = _option(1.5, "growth of the mask in percent of the frame's short side, 0 to 25")
+    feather: float = _option(0.5, "width of the soft rim outside the mask in percent of the short side, 0 to 10")
+    flow: str = _option("dis", f"optical flow: {_one_of(FLOWS)}")
+    noise: str = _option("accumulated", f"how noise moves: {_one_of(NOISES)}")
+    noise_mean: float = _option(0.45, "mean of the noise, 0 to 1 of the full range; never measured on the clip")
+    noise_std: float = _option(0.225, "half width of its uniform range; mean - std >= 0 and mean + std <= 1")
+    composite: str = _option(
+        "replace",
+        "replace: noise instead of pixels inside the mask; blend: eq. 5 with the saliency as weight",
+    )
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("exemplars", EXEMPLARS),
+            ("exemplar_aggregation", AGGREGATIONS),
+            ("attribute_aggregation", AGGREGATIONS),
+            ("flow", FLOWS),
+            ("noise", NOISES),
+            ("composite", COMPOSITES),
+        ):
+            if getattr(self, name) not in known:
+                raise SettingsError(f"{name} {getattr(self, name)!r} is not known: use one of {', '.join(known)}")
+        for name, low, high in (
+            ("dilation", 0, 25),
+            ("feather", 0, 10),
+            ("noise_mean", 0, 1),
+            ("noise_std", 0, 0.5),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise SettingsError(f"{name} {value} is not in {low}..{high}")
+        if not (self.noise_std > 0 and self.noise_std <= min(self.noise_mean, 1 - self.noise_mean) + 1e-9):
+            raise SettingsError(f"noise range {self.noise_mean} +- {self.noise_std} leaves 0..1, or has no width")
+        if not all(0 < value <= 1 for value in self.threshold.values()):
+            raise SettingsError(f"threshold {self.threshold} is not in (0, 1]: at 0 everything would be hidden")
+        for layer in self.layer.values():
+            self._spec(layer)
+
+    def _spec(self, layer: int) -> FeatureSpec:
+        mean = DEBIASING_MEAN if self.debias else None
+        return FeatureSpec(self.backbone, layer, self.facet, self.stride, self.short_side, mean)
+
+    def spec_of(self, attribute: str) -> FeatureSpec:
+        """The FeatureSpec that `attribute` is matched with."""
+        return self._spec(self.layer[attribute])
+
+    def names_per_attribute(self) -> set[str]:
+        """Attributes that layer or threshold name, to be checked against a library."""
+        return {name for value in (self.layer, self.threshold) for name, _ in value.exceptions}
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings with plain values, in field order."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: str(value) if isinstance(value, PerAttribute) else value for name, value in values.items()}
+
+
+_EQUATIONS: dict[str, Any] = {
+    "exemplars": "first",
+    "exemplar_aggregation": "mean",
+    "attribute_aggregation": "mean",
+    "noise": "first-frame",
+    "composite": "blend",
+    "dilation": 0.0,
+    "feather": 0.0,
+}
+
+PRESETS: dict[str, Settings] = {
+    "strict": Settings(),
+    "paper": Settings(
+        preset="paper",
+        backbone="dino-vits8",
+        layer=PerAttribute(11),
+        stride=4,
+        short_side=224,
+        debias=False,
+        flow="raft-large",
+        **_EQUATIONS,
+    ),
+    "paper-debiased": Settings(preset="paper-debiased", layer=PerAttribute(11), **_EQUATIONS),
+}
+
+
+def settings_for(preset: str = "strict", **overrides: Any) -> Settings:
+    """A preset with some fields changed; `None` means unchanged, texts are parsed.
+
+    Raises SettingsError for an unknown preset or field, or a value outside its range.
+    """
+    if preset not in PRESETS:
+        raise SettingsError(f"preset {preset!r} is not known: use one of {', '.join(PRESETS)}")
+    known = {item.name for item in fields(Settings)} - {"preset"}
+    changes = {name: value for name, value in overrides.items() if value is not None}
+    for name in changes:
+        if name not in known:
+            raise SettingsError(f"setting {name!r} is not known: use some of {', '.join(sorted(known))}")
+    for name, number in (("layer", int), ("threshold", float)):
+        value = changes.get(name)
+        if isinstance(value, str):
+            changes[name] = PerAttribute.parse(value, number)
+        elif isinstance(value, int | float):
+            changes[name] = PerAttribute(number(value))
+    return replace(PRESETS[preset], **changes)

@@ -1,0 +1,102 @@
+"""What can be named: backbones, facets, flows, noises and aggregations, and the FeatureSpec made of such names.
+
+Plain data without torch, so that a command line can list and check names at once.  The modules that do the work
+look their own part up by the same names (a test compares the two).
+
+Not here: building any of it (backbone, flow, noise, saliency), presets of them (presets).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from anonymotion.errors import SettingsError
+
+Facet = Literal["key", "query", "value", "token"]
+FACETS: tuple[Facet, ...] = get_args(Facet)
+
+FLOWS = {
+    "dis": "dense inverse search, OpenCV's medium preset",
+    "dis-fast": "dense inverse search, OpenCV's fast preset",
+    "raft-small": "RAFT-small, 12 iterations; needs --flow-weights",
+    "raft-large": "RAFT-large, 12 iterations; needs --flow-weights",
+}
+NOISES = {
+    "first-frame": "eq. 4 as printed",
+    "accumulated": "follows the subject",
+    "iid": "a new field per frame",
+}
+AGGREGATIONS = {
+    "max": "the strongest",
+    "noisy-or": "1 - product of (1 - s)",
+    "mean": "eq. 1",
+}
+
+
+@dataclass(frozen=True)
+class BackboneEntry:
+    """One row of the registry: how a backbone is built by timm, and whether its weights are in the package."""
+
+    architecture: str
+    patch_size: int
+    depth: int
+    embedded_file: str | None = None
+
+
+BACKBONES: dict[str, BackboneEntry] = {
+    "dinov2-vits14-embedded": BackboneEntry(
+        "vit_small_patch14_dinov2", 14, 12, "vit_small_patch14_dinov2.fp16.safetensors"
+    ),
+    "dino-vits8": BackboneEntry("vit_small_patch8_224.dino", 8, 12),
+}
+
+
+def backbone_entry(name: str) -> BackboneEntry:
+    """The registry's row of that name; SettingsError names the known ones."""
+    if name not in BACKBONES:
+        raise SettingsError(f"backbone {name!r} is not known: use one of {', '.join(BACKBONES)}")
+    return BACKBONES[name]
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """What a descriptor is; vectors of two different specs are never compared.
+
+    backbone: a name of `BACKBONES`.
+    layer: 0-based index of the transformer block.
+    facet: `key`, `query`, `value` (outputs of the block's projections, heads concatenated), or `token` (the
+        block's output).
+    stride: distance of neighbouring patches in pixels of the resized image; the patch size, or less for
+        overlapping patches.
+    short_side: the image is resized so that its shorter side has this many pixels (a multiple of the patch).
+    mean: the id of the fixed vector that is subtracted before the cosine, or None for raw descriptors.
+    """
+
+    backbone: str = "dinov2-vits14-embedded"
+    layer: int = 11
+    facet: Facet = "key"
+    stride: int = 14
+    short_side: int = 448
+    mean: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.facet not in FACETS:
+            raise SettingsError(f"facet {self.facet!r} is not known: use one of {', '.join(FACETS)}")
+        entry = backbone_entry(self.backbone)
+        if not 0 <= self.layer < entry.depth:
+            raise SettingsError(f"layer {self.layer} is not in 0..{entry.depth - 1} of {self.backbone}")
+        if not 1 <= self.stride <= entry.patch_size:
+            raise SettingsError(
+                f"stride {self.stride} is not in 1..{entry.patch_size}, the patch size of {self.backbone}"
+            )
+        if self.short_side < entry.patch_size or self.short_side % entry.patch_size:
+            raise SettingsError(
+                f"short side {self.short_side} is not a positive multiple of {entry.patch_size}, the patch size of "
+                f"{self.backbone}: use e.g. {max(1, round(self.short_side / entry.patch_size)) * entry.patch_size}"
+            )
+
+    @property
+    def raw(self) -> FeatureSpec:
+        """The same spec without a de-biasing mean: what a backbone computes."""
+        return replace(self, mean=None)

@@ -1,0 +1,235 @@
+"""From a file to a file: read, hide, write, and let the output appear only if everything went well.
+
+Not here: what happens to a frame (pipeline), containers and codecs (video), what is printed (cli).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from anonymotion import video
+from anonymotion.errors import NothingMatchedError, SettingsError
+from anonymotion.exports import DumpWriter, MaskWriter, StagedFolder, save_picture
+from anonymotion.pipeline import Hider
+from anonymotion.presets import PRESETS
+from anonymotion.results import (
+    Coverage,
+    HideResult,
+    Progress,
+    ProgressCallback,
+    SaliencyResult,
+    library_versions,
+)
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How files are read and written; nothing here changes what is hidden.
+
+    audio: `copy` keeps the audio packets as they are, `drop` leaves them out.  quality: the encoder's constant
+    rate factor, None for the default.  frame_rate: of a folder of pictures.  force: replace an existing
+    output.  allow_truncated: accept an input with less in it than it promises.  allow_empty: write the output
+    although nothing matched.  masks, dump: folders to write beside the video.
+    """
+
+    audio: Literal["copy", "drop"] = "copy"
+    quality: int | None = None
+    frame_rate: Fraction = Fraction(25)
+    force: bool = False
+    allow_truncated: bool = False
+    allow_empty: bool = False
+    masks: Path | None = None
+    dump: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.audio not in ("copy", "drop"):
+            raise SettingsError(f"audio {self.audio!r} is not known: use copy or drop")
+        if not Fraction(1, 1000) <= self.frame_rate <= 1000:
+            raise SettingsError(f"frame rate {self.frame_rate} is not in 0.001..1000 frames per second")
+
+
+def hide_video(
+    source: str | Path,
+    output: str | Path,
+    attributes: list[str] | str,
+    preset: str = "strict",
+    *,
+    files: FileOptions | None = None,
+    progress: ProgressCallback | None = None,
+    **options: Any,
+) -> HideResult:
+    """Hide `attributes` in the video, GIF, picture or folder of pictures `source`; write `output`.
+
+    `options` are those of `Hider`: device, seed, library, weights files, and any field of `Settings`.
+    Raises an AnonymotionError, and then leaves nothing at `output`; NothingMatchedError if no pixel of any
+    frame was selected by a replacing preset (unless `files.allow_empty`).
+    """
+    source, output = Path(source), Path(output)
+    files = files or FileOptions()
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        # Files first: a mistyped path should not wait for a network to load.
+        reader = stack.enter_context(
+            video.open_source(source, frame_rate=files.frame_rate, allow_truncated=files.allow_truncated)
+        )
+        sink = stack.enter_context(
+            video.open_sink(
+                output,
+                reader.info,
+                source=source,
+                audio=files.audio,
+                quality=files.quality,
+                force=files.force,
+            )
+        )
+        folders: list[StagedFolder] = []
+        for target in (files.masks, files.dump):
+            if target is not None:
+                mode = 0o700 if target == files.dump else 0o755
+                folders.append(stack.enter_context(StagedFolder(target, force=files.force, mode=mode)))
+        hider = Hider(attributes, preset, **options)
+        extras: list[MaskWriter | DumpWriter] = []
+        if files.masks is not None:
+            extras.append(MaskWriter(folders[0]))
+        if files.dump is not None:
+            extras.append(DumpWriter(folders[-1], hider.attributes, hider.settings.as_json()))
+
+        coverage = Coverage(hider.attributes)
+        pending: deque[video.Frame] = deque()
+        decoded = hider.stopwatch.iterate("decode", iter(reader))
+        for chunk in hider.explain(_recorded(decoded, pending)):
+            for extra in extras:
+                extra.write(chunk)
+            hider.measure(chunk, coverage)
+            with hider.stopwatch("encode"):
+                for image in chunk.output.cpu().numpy():
+                    sink.write(image, pending.popleft())
+            if progress is not None:
+                progress(Progress(coverage.frames, reader.info.frame_count))
+        if hider.settings.composite == "replace" and coverage.largest == 0 and not files.allow_empty:
+            raise NothingMatchedError(
+                f"{' and '.join(hider.attributes)} matched nothing in {coverage.frames} frames, so nothing was "
+                "written: choose other attributes, lower --threshold, or pass --allow-empty to write it as it is"
+            )
+        with hider.stopwatch("encode"):
+            sink.commit()
+        for folder in folders:
+            folder.commit()
+        notes = (*reader.notes, *sink.notes)
+    seconds = {**hider.stopwatch.seconds, "total": time.perf_counter() - started}
+    return _result(hider, output, files, coverage, reader.info, notes, seconds)
+
+
+def saliency_video(
+    source: str | Path,
+    output: str | Path,
+    attributes: list[str] | str,
+    preset: str = "strict",
+    *,
+    files: FileOptions | None = None,
+    progress: ProgressCallback | None = None,
+    **options: Any,
+) -> SaliencyResult:
+    """Show where `attributes` are found: a heat map per attribute and frame (Figure 4).
+
+    With a video or picture suffix, `output` shows the input and all heat maps side by side; a folder gets
+    `ATTRIBUTE_%06d.png`, each of the input's size.  These pictures show the input: they are not for release.
+    Raises as `hide_video` does.
+    """
+    from PIL import Image
+
+    from anonymotion import overlays
+
+    source, output = Path(source), Path(output)
+    files = files or FileOptions()
+    with ExitStack() as stack:
+        reader = stack.enter_context(
+            video.open_source(source, frame_rate=files.frame_rate, allow_truncated=files.allow_truncated)
+        )
+        folder = sink = None
+        if not output.suffix or output.is_dir():
+            folder = stack.enter_context(StagedFolder(output, force=files.force))
+        hider = Hider(attributes, preset, **options)
+        pending: deque[video.Frame] = deque()
+        panel_height = min(reader.info.height, 270)
+        panel_wh = (max(64, round(panel_height * reader.info.width / reader.info.height)), panel_height)
+        frames = 0
+        for image, planes in hider.saliency(_recorded(iter(reader), pending)):
+            frame = pending.popleft()
+            if folder is not None:
+                for name, plane in zip(hider.attributes, planes, strict=True):
+                    picture = Image.fromarray(overlays.heat_map(image, plane))
+                    save_picture(picture, folder.path / f"{name}_{frames:06d}.png")
+            else:
+                mosaic = overlays.saliency_mosaic(image, planes, hider.attributes, panel_wh)
+                if sink is None:
+                    info = replace(
+                        reader.info, width=mosaic.shape[1], height=mosaic.shape[0], sample_aspect_ratio=Fraction(1)
+                    )
+                    sink = stack.enter_context(
+                        video.open_sink(output, info, source=source, audio="drop", force=files.force)
+                    )
+                sink.write(mosaic, frame)
+            frames += 1
+            if progress is not None:
+                progress(Progress(frames, reader.info.frame_count, "saliency"))
+        for target in (folder, sink):
+            if target is not None:
+                target.commit()
+    return SaliencyResult(str(output), frames, hider.attributes, hider.backbone.name, hider.settings.as_json())
+
+
+def _recorded(frames: Iterator[video.Frame], pending: deque[video.Frame]) -> Iterator[np.ndarray]:
+    """The images of `frames`; each frame is put into `pending`, so that its time is there when it is written."""
+    for frame in frames:
+        pending.append(frame)
+        yield frame.image
+
+
+def _result(
+    hider: Hider,
+    output: Path,
+    files: FileOptions,
+    coverage: Coverage,
+    info: video.VideoInfo,
+    notes: tuple[str, ...],
+    seconds: dict[str, float],
+) -> HideResult:
+    reasons = []
+    if hider.seed is not None:
+        reasons.append("the noise was made with --seed: whoever knows the seed knows the noise")
+    if hider.settings.composite == "blend":
+        reasons.append("a soft blend (eq. 5) leaves a faded copy of what it covers; use --preset strict for release")
+    if files.dump is not None:
+        reasons.append("the dump holds clean frames: it must not be published with the output")
+    if files.allow_empty and coverage.largest == 0:
+        reasons.append("nothing matched: the output is the input")
+    changed = {
+        name: value
+        for name, value in hider.settings.as_json().items()
+        if value != PRESETS[hider.settings.preset].as_json()[name]
+    }
+    return HideResult(
+        output=str(output),
+        frames=coverage.frames,
+        attributes=hider.attributes,
+        settings={**hider.settings.as_json(), "changed_from_preset": changed},
+        backbone={"name": hider.backbone.name, "weights_sha256": hider.backbone.fingerprint},
+        flow=hider.flow.name,
+        device={"name": hider.device.name, "reason": hider.device.reason},
+        coverage=coverage.as_json(),
+        audio=("none" if not info.audio else files.audio),
+        not_for_release=tuple(reasons),
+        notes=notes,
+        seconds=seconds,
+        versions=library_versions(),
+    )
