@@ -1,0 +1,100 @@
+"""What the command line prints, and how a run that fails ends.
+
+Standard output carries results only (one JSON document with `--json`); progress, notes and errors go to
+standard error.  Exit status: 0 done, 1 a known error in one line, 2 usage, 3 nothing matched, 130 interrupted.
+
+Not here: what is run (commands), which flags there are (options).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from anonymotion.errors import AnonymotionError
+
+if TYPE_CHECKING:
+    from anonymotion.results import Progress, ProgressCallback
+
+
+@contextmanager
+def reported(as_json: bool) -> Iterator[None]:
+    """Turn errors into one line and an exit status; make a polite kill behave like Ctrl-C, so that files go."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except AnonymotionError as error:
+        _fail(" ".join(str(error).split()), type(error).__name__, error.exit_status, as_json)
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing was written", "Interrupted", 130, as_json)
+    except Exception as error:
+        if os.environ.get("ANONYMOTION_DEBUG"):
+            raise
+        message = " ".join(f"unexpected {type(error).__name__}: {error}".split())
+        message += " (a defect of ours; nothing was written; ANONYMOTION_DEBUG=1 shows where)"
+        _fail(message, "Unexpected", 1, as_json)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _fail(message: str, kind: str, status: int, as_json: bool) -> None:
+    if as_json:
+        print_json({"schema_version": 1, "error": {"type": kind, "message": message, "exit_status": status}})
+    print(f"anonymotion: error: {message}", file=sys.stderr)
+    raise typer.Exit(status)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """The one document that `--json` puts on standard output."""
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def progress_bar(show: bool) -> Iterator[ProgressCallback | None]:
+    """A bar on standard error with frames, frames per second and remaining time."""
+    if not show or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("frames  {task.fields[speed]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("loading", total=None, speed="")
+
+        def show_progress(progress: Progress) -> None:
+            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+            bar.update(
+                task,
+                completed=progress.done,
+                total=progress.total,
+                description=progress.stage,
+                speed=f"{speed:.1f}/s" if speed else "",
+            )
+
+        yield show_progress
+
+
+def tell(line: str, *, warning: bool = False) -> None:
+    """A line for a person, on standard error."""
+    print(f"anonymotion: {'warning: ' if warning else ''}{line}", file=sys.stderr)

@@ -1,0 +1,90 @@
+"""The flags that commands share; every field of `Settings` becomes one by itself.
+
+Not here: defaults and ranges of settings (presets), the commands (commands).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from anonymotion.errors import SettingsError
+from anonymotion.presets import PRESETS, Settings
+
+PIXELS = "What decides each pixel (defaults are those of --preset strict)"
+FILES = "Files"
+MACHINE = "Machine"
+
+Source = Annotated[Path, typer.Argument(help="video, GIF, picture, or folder of numbered pictures", metavar="INPUT")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="file (its suffix is the format) or folder of PNGs")]
+Attributes = Annotated[
+    str, typer.Option("--attributes", "-a", help="names with commas; groups: face, body, person; see `template list`")
+]
+Preset = Annotated[str, typer.Option("--preset", help=" | ".join(PRESETS))]
+Device = Annotated[str, typer.Option("--device", help="auto | cpu | cuda", rich_help_panel=MACHINE)]
+Force = Annotated[bool, typer.Option("--force", help="replace an existing output", rich_help_panel=FILES)]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document on standard output")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress bar")]
+FrameRate = Annotated[
+    str, typer.Option("--frame-rate", help="of a folder of pictures, e.g. 25 or 30000/1001", rich_help_panel=FILES)
+]
+AllowTruncated = Annotated[
+    bool, typer.Option("--allow-truncated", help="accept less than the input promises", rich_help_panel=FILES)
+]
+BackboneWeights = Annotated[
+    Path | None,
+    typer.Option("--backbone-weights", help="weights for --backbone: safetensors or .pth", rich_help_panel=MACHINE),
+]
+FlowWeights = Annotated[
+    Path | None, typer.Option("--flow-weights", help="weights for RAFT: safetensors or .pth", rich_help_panel=MACHINE)
+]
+
+
+def with_setting_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command(..., **settings)` one flag per field of Settings; fields not given are not passed on."""
+    annotations = get_type_hints(command, include_extras=True)
+    parameters = [
+        p.replace(kind=p.KEYWORD_ONLY, annotation=annotations[p.name])
+        for p in inspect.signature(command).parameters.values()
+        if p.kind is not p.VAR_KEYWORD
+    ]
+    del annotations["settings"], annotations["return"]
+    defaults = PRESETS["strict"].as_json()
+    names = []
+    for item in fields(Settings):
+        if "help" not in item.metadata:
+            continue
+        kind: Any = {"bool": bool, "int": int, "float": float}.get(str(item.type), str)
+        flag = f"--{item.name.replace('_', '-')}"
+        declaration = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
+        text = f"{item.metadata['help']}  [{defaults[item.name]}]"
+        option = typer.Option(declaration, help=text, rich_help_panel=PIXELS, show_default=False)
+        annotation = Annotated[kind | None, option]
+        parameters.append(
+            inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+        annotations[item.name] = annotation
+        names.append(item.name)
+
+    def wrapped(**arguments: Any) -> None:
+        given = {name: arguments.pop(name) for name in names}
+        command(**arguments, **{name: value for name, value in given.items() if value is not None})
+
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = annotations
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    return wrapped
+
+
+def parse_frame_rate(text: str) -> Fraction:
+    """Frames per second from `25`, `29.97` or `30000/1001`.  Raises SettingsError."""
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise SettingsError(f"frame rate {text!r} is not a number: use e.g. 25, 29.97 or 30000/1001") from error
