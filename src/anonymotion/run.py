@@ -18,7 +18,7 @@ import numpy as np
 
 from anonymotion import video
 from anonymotion.errors import NothingMatchedError, SettingsError
-from anonymotion.exports import DumpWriter, MaskWriter, StagedFolder, save_picture
+from anonymotion.exports import DUMP_FILES, HEAT_MAP_FILES, DumpWriter, MaskWriter, save_picture
 from anonymotion.pipeline import Hider
 from anonymotion.presets import PRESETS
 from anonymotion.results import (
@@ -29,6 +29,7 @@ from anonymotion.results import (
     SaliencyResult,
     library_versions,
 )
+from anonymotion.target import HiddenFolder
 
 
 @dataclass(frozen=True)
@@ -91,17 +92,17 @@ def hide_video(
                 force=files.force,
             )
         )
-        folders: list[StagedFolder] = []
-        for target in (files.masks, files.dump):
-            if target is not None:
-                mode = 0o700 if target == files.dump else 0o755
-                folders.append(stack.enter_context(StagedFolder(target, force=files.force, mode=mode)))
+        masks = dump = None
+        if files.masks is not None:
+            masks = stack.enter_context(HiddenFolder(files.masks, force=files.force))
+        if files.dump is not None:
+            dump = stack.enter_context(HiddenFolder(files.dump, DUMP_FILES, force=files.force, private=True))
         hider = Hider(attributes, preset, **options)
         extras: list[MaskWriter | DumpWriter] = []
-        if files.masks is not None:
-            extras.append(MaskWriter(folders[0]))
-        if files.dump is not None:
-            extras.append(DumpWriter(folders[-1], hider.attributes, hider.settings.as_json()))
+        if masks is not None:
+            extras.append(MaskWriter(masks))
+        if dump is not None:
+            extras.append(DumpWriter(dump, hider.attributes, hider.settings.as_json()))
 
         coverage = Coverage(hider.attributes)
         pending: deque[video.Frame] = deque()
@@ -122,11 +123,13 @@ def hide_video(
             )
         with hider.stopwatch("encode"):
             sink.commit()
-        for folder in folders:
-            folder.commit()
+        for folder in (masks, dump):
+            if folder is not None:
+                folder.commit()
         notes = (*reader.notes, *sink.notes)
+        audio = "none" if not reader.info.audio else "copy" if sink.keeps_audio else "drop"
     seconds = {**hider.stopwatch.seconds, "total": time.perf_counter() - started}
-    return _result(hider, output, files, coverage, reader.info, notes, seconds)
+    return _result(hider, output, files, coverage, audio, notes, seconds)
 
 
 def saliency_video(
@@ -157,7 +160,7 @@ def saliency_video(
         )
         folder = sink = None
         if not output.suffix or output.is_dir():
-            folder = stack.enter_context(StagedFolder(output, force=files.force))
+            folder = stack.enter_context(HiddenFolder(output, HEAT_MAP_FILES, force=files.force))
         hider = Hider(attributes, preset, **options)
         pending: deque[video.Frame] = deque()
         panel_height = min(reader.info.height, 270)
@@ -168,7 +171,7 @@ def saliency_video(
             if folder is not None:
                 for name, plane in zip(hider.attributes, planes, strict=True):
                     picture = Image.fromarray(overlays.heat_map(image, plane))
-                    save_picture(picture, folder.path / f"{name}_{frames:06d}.png")
+                    save_picture(picture, folder.partial / f"{name}_{frames:06d}.png")
             else:
                 mosaic = overlays.saliency_mosaic(image, planes, hider.attributes, panel_wh)
                 if sink is None:
@@ -200,7 +203,7 @@ def _result(
     output: Path,
     files: FileOptions,
     coverage: Coverage,
-    info: video.VideoInfo,
+    audio: str,
     notes: tuple[str, ...],
     seconds: dict[str, float],
 ) -> HideResult:
@@ -227,7 +230,7 @@ def _result(
         flow=hider.flow.name,
         device={"name": hider.device.name, "reason": hider.device.reason},
         coverage=coverage.as_json(),
-        audio=("none" if not info.audio else files.audio),
+        audio=audio,
         not_for_release=tuple(reasons),
         notes=notes,
         seconds=seconds,

@@ -7,8 +7,8 @@ imports av, and it does so when a file is opened, not before.
 This package does not change pixels.
 """
 
-from .base import Sink, Source
-from .info import AudioInfo, Frame, VideoInfo
-from .opening import open_sink, open_source, probe
+from anonymotion.video.base import Sink, Source
+from anonymotion.video.info import AudioInfo, Frame, VideoInfo
+from anonymotion.video.opening import open_sink, open_source, probe
 
 __all__ = ["AudioInfo", "Frame", "Sink", "Source", "VideoInfo", "open_sink", "open_source", "probe"]

@@ -13,9 +13,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, OutputError
-from .encoders import Format
-from .reader import open_container
+from anonymotion.errors import InputError, OutputError
+from anonymotion.video.encoders import Format
+from anonymotion.video.reader import open_container
 
 if TYPE_CHECKING:
     from av.container import OutputContainer

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from .info import Frame, Image, VideoInfo
+from anonymotion.video.info import Frame, Image, VideoInfo
 
 
 class Source(ABC):
@@ -63,6 +63,7 @@ class Sink(ABC):
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.frames_written = 0
+        self.keeps_audio = False
 
     @abstractmethod
     def write(self, image: Image, frame: Frame) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import InputError
+from anonymotion.errors import InputError
 
 _MATTERING_BOXES = (b"moov", b"mdat", b"moof")
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import UnsupportedInputError
-from .info import UNSPECIFIED, Image, VideoInfo
+from anonymotion.errors import UnsupportedInputError
+from anonymotion.video.info import UNSPECIFIED, Image, VideoInfo
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame

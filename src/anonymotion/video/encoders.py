@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import OutputError, SettingsError
-from .color import ColorTags, from_rgb
-from .info import Image, VideoInfo
+from anonymotion.errors import OutputError, SettingsError
+from anonymotion.video.color import ColorTags, from_rgb
+from anonymotion.video.info import Image, VideoInfo
 
 if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
@@ -45,7 +45,7 @@ FORMATS = {
     ".mov": Format("mov", *_H264),
     ".mkv": Format("matroska", *_H264),
     ".avi": Format("avi", "mpeg4", 1, 31),
-    ".webm": Format("webm", "libvpx-vp9", 20, 63),
+    ".webm": Format("webm", "libvpx-vp9", 10, 63),
     ".gif": Format("gif", "gif", 0, 0, holds_audio=False),
 }
 """Video outputs by suffix, in lower case."""
@@ -71,6 +71,15 @@ def checked_quality(kind: Format, quality: int | None) -> int:
             f"quality {quality} for {kind.container}: expected 0 (best) to {kind.worst_quality} (smallest file)"
         )
     return quality
+
+
+def check_pixel_shape(kind: Format, info: VideoInfo, path: Path) -> None:
+    """Raise OutputError where pixels that are not square would be shown as squares."""
+    if kind.encoder == "libvpx-vp9" and info.sample_aspect_ratio != 1:
+        raise OutputError(
+            f"{path}: webm cannot keep the shape of the input's pixels ({info.sample_aspect_ratio}, not square): "
+            "choose .mkv or .mp4"
+        )
 
 
 def choose_pixel_format(
@@ -118,11 +127,11 @@ def encoder_options(kind: Format, quality: int, is_yuv444: bool) -> dict[str, st
         return {
             "crf": str(quality),
             "b": "0",
-            "deadline": "good",
-            "cpu-used": "5",
+            "deadline": "realtime",  # as good as "good" at this quality, and four times as fast
+            "cpu-used": "6",
             "row-mt": "1",
             "profile": "1" if is_yuv444 else "0",
-            # hidden reference frames would need look-ahead that holds 25 pictures
+            # hidden reference frames would need to hold 25 pictures
             "auto-alt-ref": "0",
             "lag-in-frames": "0",
         }

@@ -9,9 +9,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-from ..errors import InputError, OutputError
-from .base import Sink, Source
-from .info import VideoInfo
+from anonymotion.errors import SettingsError
+from anonymotion.video.base import Sink, Source
+from anonymotion.video.info import VideoInfo
 
 AudioChoice = Literal["copy", "drop"]
 
@@ -23,9 +23,9 @@ def open_source(path: str | Path, *, frame_rate: Fraction = Fraction(25), allow_
     cut or is damaged is read as far as it goes, and `Source.notes` says so.  Raises InputError and its
     children; the message says what to do.
     """
-    from .checks import check_readable_file
-    from .pictures import PICTURE_SUFFIXES, PictureSource
-    from .reader import ContainerSource
+    from anonymotion.video.checks import check_readable_file
+    from anonymotion.video.pictures import PICTURE_SUFFIXES, PictureSource
+    from anonymotion.video.reader import ContainerSource
 
     path = Path(path)
     if path.is_dir():
@@ -57,30 +57,34 @@ def open_sink(
     """Open the output for a video described by `info`; the suffix of `path` says which kind.
 
     No suffix, or an existing folder, means a folder of PNG pictures.  `source` is the input file, whose
-    audio is copied unless `audio` is "drop"; None means that there is no audio.  `quality`: see
+    audio is copied unless `audio` is "drop" or the kind cannot hold any (then `notes` says so); None means
+    that there is no audio.  `quality`: see
     `encoders`; None means the default.  `force` allows overwriting.  Raises OutputError and
     SettingsError before anything is written; the source is never overwritten.
     """
-    from .encoders import format_of
-    from .pictures import WRITTEN_PICTURES, FolderSink, PictureSink
-    from .target import check_target
-    from .writer import ContainerSink
+    from anonymotion.target import check_target
+    from anonymotion.video.encoders import format_of
+    from anonymotion.video.pictures import WRITTEN_PICTURES, FolderSink, PictureSink
+    from anonymotion.video.writer import ContainerSink
 
     path = Path(path)
     source = None if source is None else Path(source)
     if audio not in ("copy", "drop"):
-        raise InputError(f"audio {audio!r}: expected 'copy' or 'drop'")
+        raise SettingsError(f"audio {audio!r}: expected 'copy' or 'drop'")
     as_folder = path.is_dir() or not path.suffix
     as_picture = not as_folder and path.suffix.lower() in WRITTEN_PICTURES
     kind = None if as_folder or as_picture else format_of(path)
     check_target(path, source, force=force)
-    copies = audio == "copy" and bool(info.audio) and source is not None
-    if copies and (kind is None or not kind.holds_audio):
-        raise OutputError(
-            f"{path} cannot hold the audio of the input: leave it out (--audio drop) or choose a suffix such as .mp4"
-        )
+    wanted = audio == "copy" and bool(info.audio) and source is not None
+    copies = wanted and kind is not None and kind.holds_audio
+    sink: Sink
     if kind is not None:
-        return ContainerSink(path, info, kind, audio_source=source if copies else None, quality=quality, force=force)
-    if as_folder:
-        return FolderSink(path, info, force=force)
-    return PictureSink(path, info, quality=quality, force=force)
+        sink = ContainerSink(path, info, kind, audio_source=source if copies else None, quality=quality, force=force)
+    elif as_folder:
+        sink = FolderSink(path, info, force=force)
+    else:
+        sink = PictureSink(path, info, quality=quality, force=force)
+    sink.keeps_audio = copies
+    if wanted and not copies:
+        sink.note(f"The audio was left out: {'pictures' if kind is None else kind.suffix} cannot hold any.")
+    return sink

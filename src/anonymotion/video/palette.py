@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .info import Image
+from anonymotion.video.info import Image
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame

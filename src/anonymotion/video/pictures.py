@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError, OutputError, TruncatedInputError, UnsupportedInputError
-from .base import Sink, Source
-from .color import over_white
-from .info import Frame, Image, VideoInfo
-from .target import HiddenFile, HiddenFolder
+from anonymotion.errors import (
+    InputError,
+    OutputError,
+    SettingsError,
+    TruncatedInputError,
+    UnsupportedInputError,
+)
+from anonymotion.target import HiddenFile, HiddenFolder, reason
+from anonymotion.video.base import Sink, Source
+from anonymotion.video.color import over_white
+from anonymotion.video.info import Frame, Image, VideoInfo
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -191,7 +198,9 @@ class FolderSink(Sink):
     def write(self, image: Image, frame: Frame) -> None:
         """Write one PNG; see `Sink.write`."""
         check_image(image, self._info)
-        _save(image, self._target.partial / f"{self.frames_written:06d}.png", "PNG", compress_level=3)
+        file = self._target.partial / f"{self.frames_written:06d}.png"
+        with _explained(self.path):
+            _save(image, file, "PNG", compress_level=3)
         self.frames_written += 1
 
     def finish(self) -> Path:
@@ -218,9 +227,11 @@ class PictureSink(Sink):
                 f"{path} is a single picture and the input is a video: give a video suffix such as .mp4, or a "
                 "path without suffix for a folder of pictures"
             )
+        if quality is not None and not 1 <= quality <= 100:
+            raise SettingsError(f"quality {quality} for a picture: expected 1 (smallest file) to 100 (best)")
         self.path = path
         self._info = info
-        self._quality = quality
+        self._quality = 97 if quality is None else quality
         self._target = HiddenFile(path, force=force)
 
     def write(self, image: Image, frame: Frame) -> None:
@@ -228,11 +239,12 @@ class PictureSink(Sink):
         check_image(image, self._info)
         if self.frames_written:
             raise OutputError(f"{self.path} can hold one picture and a second one came: give a folder instead")
-        if self.path.suffix.lower() == ".png":
-            _save(image, self._target.partial, "PNG")
-        else:
-            quality = 97 if self._quality is None else self._quality
-            _save(image, self._target.partial, "JPEG", quality=quality, subsampling=0)
+        with _explained(self.path):
+            if self.path.suffix.lower() == ".png":
+                _save(image, self._target.partial, "PNG")
+            else:
+                _save(image, self._target.partial, "JPEG", quality=self._quality, subsampling=0)
+        if self.path.suffix.lower() != ".png":
             self.note("JPEG is lossy; use .png to keep every pixel.")
         self.frames_written += 1
 
@@ -267,8 +279,14 @@ def check_not_empty(sink: Sink) -> None:
 def _save(image: Image, path: Path, kind: str, **options: int) -> None:
     from PIL import Image as Pillow
 
+    with path.open("wb") as file:
+        Pillow.fromarray(np.ascontiguousarray(image)).save(file, kind, **options)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn errors of the system into OutputError about `path`."""
     try:
-        with path.open("wb") as file:
-            Pillow.fromarray(np.ascontiguousarray(image)).save(file, kind, **options)
+        yield
     except OSError as error:
-        raise OutputError(f"{path.parent} cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"{path} cannot be written: {reason(error)}") from error

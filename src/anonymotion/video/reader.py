@@ -13,12 +13,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, TruncatedInputError, UnsupportedInputError
-from .base import Source
-from .checks import Structure, check_readable_file, structure_of
-from .color import check_matrix, is_full_range, to_rgb
-from .info import AudioInfo, Frame, VideoInfo
-from .upright import Orientation, orientation_of_matrix
+from anonymotion.errors import InputError, TruncatedInputError, UnsupportedInputError
+from anonymotion.video.base import Source
+from anonymotion.video.checks import Structure, check_readable_file, structure_of
+from anonymotion.video.color import check_matrix, is_full_range, to_rgb
+from anonymotion.video.info import AudioInfo, Frame, VideoInfo
+from anonymotion.video.upright import Orientation, orientation_of_matrix
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -35,7 +35,7 @@ _OPEN_OPTIONS = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg,mxf,nut,"
     "apng,yuv4mpegpipe,h264,hevc,m4v,mpegvideo,dv,ivf",
 }
-_HINT_ALLOW = "copy it again, or allow truncated input to use what is there"
+_HINT_ALLOW = "copy it again, or use what is there with --allow-truncated"
 
 
 def open_container(path: Path) -> InputContainer:
@@ -91,8 +91,10 @@ class ContainerSource(Source):
         self._packets = 0
         self._bad_packets = 0
         self._decode_errors = 0
-        self._last: VideoFrame | None = None
         self._last_pts: int | None = None
+        self._last_duration: int | None = None
+        self._widest_gap = 0
+        self._narrowest_gap: int | None = None
         self._started = False
         if self._structure.cut and self._structure.kind != "avi":
             self._truncated(self._structure.cut)
@@ -109,7 +111,7 @@ class ContainerSource(Source):
         self.info = self._describe(self._container, first)
 
     def _choose_stream(self, container: InputContainer) -> VideoStream:
-        covers = [s for s in container.streams.video if int(s.disposition) & 0x400]  # attached pictures
+        covers = [s for s in container.streams.video if s.disposition.value & 0x400]  # attached pictures
         videos = [s for s in container.streams.video if s not in covers and s.codec_context is not None]
         if not videos:
             kind = "only audio" if container.streams.audio else "no video stream"
@@ -139,7 +141,7 @@ class ContainerSource(Source):
 
     def _orientation_of(self, frame: VideoFrame) -> Orientation:
         matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-        return Orientation() if matrix is None else orientation_of_matrix(bytes(matrix))
+        return Orientation() if matrix is None else orientation_of_matrix(bytes(matrix), str(self.path))
 
     def _describe(self, container: InputContainer, frame: VideoFrame) -> VideoInfo:
         stream, swap = self._stream, self._orientation.swaps_sides
@@ -269,6 +271,10 @@ class ContainerSource(Source):
             self.note("The alpha channel was dropped; transparent parts were laid over white.")
         duration = getattr(decoded, "duration", None) or None
         pts = self._pts_of(decoded, index)
+        if self._last_pts is not None:
+            gap = pts - self._last_pts
+            self._widest_gap = max(self._widest_gap, gap)
+            self._narrowest_gap = min(self._narrowest_gap or gap, gap)
         self._last_pts, self._last_duration = pts, duration
         return Frame(index, self._orientation.apply(image), pts, self.info.time_base, duration)
 
@@ -325,16 +331,21 @@ class ContainerSource(Source):
             promised, got = self._structure.frames or 0, frames
         if got < promised:
             self._truncated(f"{promised} frames were promised and {self._packets} are there")
-        if self._structure.kind == "matroska" and self._structure.open_ended:
+        if self._structure.kind == "matroska":
             self._check_time()
 
     def _check_time(self) -> None:
-        """A Matroska file of unknown size may still say how long its video is."""
+        """Matroska promises no frames but a duration: damage in the middle silently ends the reading."""
         promised = self.info.duration_seconds
-        if promised is None or self.info.audio or self._last_pts is None:
+        stated = "DURATION" in self._stream.metadata or not self.info.audio
+        if promised is None or not stated or self._last_pts is None:
             return
-        got = float(self._last_pts * self.info.time_base)
-        if got + 0.5 < promised * 0.98:
+        step = float(self.info.time_base)
+        got = step * (self._last_pts + max(self._last_duration or 0, self._widest_gap))
+        # With uneven times the last picture may well be held longer than any before it.
+        even = self._widest_gap <= 3 * max(1, self._narrowest_gap or 1)
+        slack = 0.25 if even else 1.0 + promised / 10
+        if got + slack < promised:
             self._truncated(f"{promised:.2f} s were promised and {got:.2f} s are there")
 
     def close(self) -> None:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import UnsupportedInputError
-from .info import Image
+from anonymotion.errors import UnsupportedInputError
+from anonymotion.video.info import Image
 
 _TOLERANCE_DEGREES = 1.0
 
@@ -42,8 +42,8 @@ class Orientation:
         return np.ascontiguousarray(np.rot90(image, self.quarter_turns))
 
 
-def orientation_of_matrix(matrix: bytes) -> Orientation:
-    """The orientation that a display matrix (36 bytes, native int32) asks for.
+def orientation_of_matrix(matrix: bytes, name: str = "the video") -> Orientation:
+    """The orientation that a display matrix (36 bytes, native int32) asks for; `name` is for messages.
 
     Raises UnsupportedInputError if it is not a multiple of 90 degrees (within 1 degree).
     """
@@ -57,7 +57,7 @@ def orientation_of_matrix(matrix: bytes) -> Orientation:
     turns = round(-clockwise / 90)
     if abs(-clockwise - 90 * turns) > _TOLERANCE_DEGREES:
         raise UnsupportedInputError(
-            f"the video is stored turned by {-clockwise:.1f} degrees; only 90, 180 and 270 can be undone: "
+            f"{name} is stored turned by {-clockwise:.1f} degrees; only 90, 180 and 270 can be undone: "
             "render it upright first (for example with ffmpeg) and use the result"
         )
     return Orientation(turns % 4, mirrored)

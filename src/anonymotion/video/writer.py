@@ -8,22 +8,21 @@ This file does not choose the encoder (`encoders`), name files (`target`) or wri
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
-from ..errors import OutputError
-from .audio import AudioCopy
-from .base import Sink
-from .color import ColorTags, from_rgb, tags_to_write
-from .encoders import Format, checked_quality, choose_pixel_format, encoder_options
-from .info import Frame, Image, VideoInfo
-from .palette import paletted
-from .pictures import check_image, check_not_empty
-from .target import HiddenFile
+from anonymotion.errors import OutputError
+from anonymotion.target import GuardedFile, HiddenFile, reason
+from anonymotion.video.audio import AudioCopy
+from anonymotion.video.base import Sink
+from anonymotion.video.color import ColorTags, from_rgb, tags_to_write
+from anonymotion.video.encoders import Format, check_pixel_shape, checked_quality, choose_pixel_format, encoder_options
+from anonymotion.video.info import Frame, Image, VideoInfo
+from anonymotion.video.palette import paletted
+from anonymotion.video.pictures import check_image, check_not_empty
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -56,6 +55,7 @@ class ContainerSink(Sink):
         self.path = path
         self._info = info
         self._kind = kind
+        check_pixel_shape(kind, info, path)
         self._quality = checked_quality(kind, quality)
         # avi has no room for colour tags: what nobody states is BT.601 limited on both sides
         self._tags = ColorTags() if kind.container == "avi" else tags_to_write(info)
@@ -64,6 +64,7 @@ class ContainerSink(Sink):
         self._first_time: Fraction | None = None
         self._audio: AudioCopy | None = None
         self._container: OutputContainer | None = None
+        self._file: GuardedFile | None = None
         self._target = HiddenFile(path, force=force)
         try:
             with self._explained():
@@ -78,7 +79,7 @@ class ContainerSink(Sink):
 
         self._reformatter = VideoReformatter()
         # opened here and not by av: the file keeps its mode, and errors keep their number
-        self._file: BinaryIO = self._target.partial.open("r+b")
+        self._file = GuardedFile(self._target.partial)
         # no shifting of all times to make a first audio packet's negative time (AAC priming) positive
         options = {"avoid_negative_ts": "disabled"}
         self._container = av.open(self._file, "w", format=self._kind.container, container_options=options)
@@ -189,6 +190,7 @@ class ContainerSink(Sink):
                 for sound in self._audio.until(stamp * packet.time_base):
                     self._container.mux_one(sound)
             self._container.mux_one(packet)
+        self._raise_file_error()
 
     # ------------------------------------------------------------------ the end
 
@@ -204,8 +206,8 @@ class ContainerSink(Sink):
                     for sound in self._audio.until(None):
                         self._container.mux_one(sound)
                 self._close_container()
-                self._file.flush()
-                self._file.close()
+                self._close_file()
+                self._raise_file_error()
         except BaseException:
             self.discard()
             raise
@@ -236,12 +238,12 @@ class ContainerSink(Sink):
             self._target.discard()
 
     def _close_file(self) -> None:
-        file: Any = getattr(self, "_file", None)
-        if file is not None and not file.closed:
-            try:
-                file.close()
-            except OSError:
-                file.detach() if hasattr(file, "detach") else None
+        if self._file is not None:
+            self._file.close()
+
+    def _raise_file_error(self) -> None:
+        if self._file is not None and self._file.error is not None:
+            raise self._file.error
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -253,9 +255,4 @@ class ContainerSink(Sink):
         except OutputError:
             raise
         except (av.FFmpegError, OSError, ValueError) as error:
-            number = getattr(error, "errno", None)
-            if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                reason = "the disk is full: free some space, or choose another output"
-            else:
-                reason = str(getattr(error, "strerror", None) or error)
-            raise OutputError(f"{self.path} cannot be written: {reason}") from error
+            raise OutputError(f"{self.path} cannot be written: {reason(error)}") from error

@@ -3,7 +3,7 @@
 Everything is written beside the target under a hidden name, `.<name>.<random>.partial<suffix>`, readable
 by the owner only, and renamed when it is complete and on the disk.
 
-This file does not know what is written: `writer` and `pictures` do.
+Not here: what is written; `video` and `exports` know that.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import re
 import secrets
 import shutil
 from pathlib import Path
+from typing import Self
 
-from ..errors import OutputError
+from anonymotion.errors import OutputError
 
-_OUR_PICTURES = re.compile(r"\d+\.png")
+NUMBERED_PICTURES = re.compile(r"\d+\.png")
 
 
 def check_target(path: Path, source: Path | None, *, force: bool) -> None:
@@ -34,23 +35,22 @@ def check_target(path: Path, source: Path | None, *, force: bool) -> None:
         if path.is_dir() and path.resolve() in source.resolve().parents:
             raise OutputError(f"{path} is the folder that holds the input: choose another output")
     if path.is_dir():
-        _check_folder(path, force=force)
+        check_folder(path, NUMBERED_PICTURES, force=force)
     elif (path.exists() or path.is_symlink()) and not force:
-        raise OutputError(f"{path} exists already: choose another output, or force overwriting it")
+        raise OutputError(f"{path} exists already: choose another output, or replace it with --force")
 
 
-def _check_folder(path: Path, *, force: bool) -> None:
+def check_folder(path: Path, ours: re.Pattern[str], *, force: bool) -> None:
+    """Raise OutputError unless the folder is empty or, with `force`, holds only files named as `ours`."""
     names = [entry.name for entry in path.iterdir()]
     if not names:
         return
     if not force:
-        raise OutputError(f"the folder {path} is not empty: choose another output, or force replacing it")
-    foreign = [name for name in names if not _OUR_PICTURES.fullmatch(name)]
+        raise OutputError(f"the folder {path} is not empty: choose another output, or replace it with --force")
+    foreign = [name for name in names if not ours.fullmatch(name)]
     if foreign:
         # force replaces an earlier result of ours; it must not delete somebody's other files
-        raise OutputError(
-            f"the folder {path} holds other files than numbered PNG pictures ({foreign[0]}): choose another"
-        )
+        raise OutputError(f"the folder {path} holds other files than an earlier result ({foreign[0]}): choose another")
 
 
 def hidden_name(path: Path) -> Path:
@@ -80,6 +80,50 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def reason(error: BaseException) -> str:
+    """Why the system or av could not write, in words for a user."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "the disk is full: free some space, or choose another output"
+    return str(getattr(error, "strerror", None) or error)
+
+
+class GuardedFile:
+    """A file for av to write into, which remembers its first error instead of raising it.
+
+    av finishes a file even after an error and cannot pass on a second one, so what comes after the first
+    is dropped here; whoever writes looks at `error`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("r+b", buffering=0)
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write all of `data`."""
+        view = memoryview(data)
+        try:
+            while view and self.error is None:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of files."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As of files."""
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close; allowed more than once."""
+        try:
+            self._file.close()
+        except OSError as error:
+            self.error = self.error or error
+
+
 class HiddenFile:
     """A file that is written under a hidden name and renamed on `commit`.
 
@@ -94,7 +138,7 @@ class HiddenFile:
         try:
             descriptor = os.open(self.partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as error:
-            raise OutputError(f"{path} cannot be written ({error.strerror}): choose another output") from error
+            raise OutputError(f"{path} cannot be written ({reason(error)})") from error
         os.close(descriptor)
 
     def finish(self) -> Path:
@@ -103,7 +147,7 @@ class HiddenFile:
             fsync_path(self.partial)
         except OSError as error:
             self.discard()
-            raise OutputError(f"{self.path} cannot be written ({error.strerror})") from error
+            raise OutputError(f"{self.path} cannot be written ({reason(error)})") from error
         return self.partial
 
     def commit(self) -> None:
@@ -116,11 +160,11 @@ class HiddenFile:
             self.discard()
             raise OutputError(
                 f"{self.path} appeared while it was being made and was not overwritten: choose another output, "
-                "or force overwriting it"
+                "or replace it with --force"
             ) from error
         except OSError as error:
             self.discard()
-            raise OutputError(f"{self.path} cannot be written ({error.strerror})") from error
+            raise OutputError(f"{self.path} cannot be written ({reason(error)})") from error
         self._committed = True
 
     def _place(self) -> None:
@@ -146,28 +190,42 @@ class HiddenFile:
 
 
 class HiddenFolder:
-    """A folder that is filled under a hidden name and renamed on `commit`; `partial` is the hidden path."""
+    """A folder that is filled under a hidden name and renamed on `commit`; `partial` is the hidden path.
 
-    def __init__(self, path: Path, *, force: bool) -> None:
+    `ours`: what the files of such a folder are called; with `force` an older folder of such files is replaced.
+    `private`: readable by its owner only, also afterwards.  Leaving a `with` block without `commit` removes it.
+    """
+
+    def __init__(self, path: Path, ours: re.Pattern[str] = NUMBERED_PICTURES, *, force: bool, private: bool = False):
         self.path = path.absolute()
         self.partial = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.partial")
-        self._force = force
+        self._ours, self._force = ours, force
+        self._mask = 0o077 if private else _our_umask()
         self._committed = False
         try:
+            if path.is_dir():
+                check_folder(path, ours, force=force)
+            elif path.exists():
+                raise OutputError(f"{path} is a file: a folder is written here, choose another name")
             self.partial.mkdir(mode=0o700)
         except OSError as error:
-            raise OutputError(f"{path} cannot be written ({error.strerror}): choose another output") from error
+            raise OutputError(f"{path} cannot be written ({reason(error)}): choose another place") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
 
     def finish(self) -> Path:
         """Flush every file to the disk; the hidden path.  Raises OutputError."""
         try:
-            mode = 0o666 & ~_our_umask()
             for file in self.partial.iterdir():
-                os.chmod(file, mode)
+                os.chmod(file, 0o666 & ~self._mask)
                 fsync_path(file)
         except OSError as error:
             self.discard()
-            raise OutputError(f"{self.path} cannot be written ({error.strerror})") from error
+            raise OutputError(f"{self.path} cannot be written ({reason(error)})") from error
         return self.partial
 
     def commit(self) -> None:
@@ -177,19 +235,19 @@ class HiddenFolder:
         try:
             self.finish()
             if self.path.is_dir():
-                _check_folder(self.path, force=self._force)  # again: it may have been filled meanwhile
+                check_folder(self.path, self._ours, force=self._force)  # again: it may have been filled meanwhile
                 os.rename(self.path, old)
                 moved = True
             elif self.path.exists():
                 raise FileExistsError(errno.EEXIST, "a file of that name exists")
             os.rename(self.partial, self.path)
-            os.chmod(self.path, 0o777 & ~_our_umask())
+            os.chmod(self.path, 0o777 & ~self._mask)
             fsync_path(self.path.parent)
         except OSError as error:
             if moved and not self.path.exists():
                 os.rename(old, self.path)
             self.discard()
-            raise OutputError(f"{self.path} cannot be written ({error.strerror})") from error
+            raise OutputError(f"{self.path} cannot be written ({reason(error)})") from error
         except OutputError:
             self.discard()
             raise
