@@ -41,6 +41,11 @@ def read(path: Path) -> list[video.Frame]:
         return list(source)
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
 def load_dump(folder: Path) -> list[dict[str, np.ndarray]]:
     return [dict(np.load(path)) for path in sorted(folder.glob("*.npz"))]
 
@@ -118,7 +123,8 @@ def test_strict_dump_and_masks(run: Run, tmp_path: Path) -> None:
         np.testing.assert_array_equal(frame["output"][replaced], np.rint(frame["noise"][replaced]))
         untouched = frame["mask"] == 0
         np.testing.assert_array_equal(frame["output"][untouched], frame["image"][untouched])
-        mask = np.asarray(Image.open(tmp_path / "masks" / f"{index:06d}.png"))
+        with Image.open(tmp_path / "masks" / f"{index:06d}.png") as picture_file:
+            mask = np.asarray(picture_file)
         assert mask.dtype == np.uint8
         np.testing.assert_array_equal(mask == 255, frame["mask"] == 1)
     assert 0 < some < 6 * 200 * 160
@@ -182,7 +188,7 @@ def test_full_disk_in_a_dump_leaves_nothing(run: Run, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(np, "savez_compressed", full)
     clip = make_clip(tmp_path / "clip.mp4", frames=3)
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(OutputError, match="the disk is full"):
         run(clip, tmp_path / "hidden.mp4", threshold=0.01, files=FileOptions(dump=tmp_path / "dump"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "library"]
 
@@ -192,9 +198,12 @@ def test_export_folders_are_not_overwritten(run: Run, tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()
     (masks / "mine.txt").write_text("keep")
-    with pytest.raises(OutputError, match="not empty"):
-        run(clip, tmp_path / "hidden.mp4", threshold=0.01, files=FileOptions(masks=masks))
+    for force, reason in ((False, "not empty"), (True, "mine.txt")):
+        with pytest.raises(OutputError, match=reason):
+            run(clip, tmp_path / "hidden.mp4", threshold=0.01, files=FileOptions(masks=masks, force=force))
     assert (masks / "mine.txt").read_text() == "keep"
+    (masks / "mine.txt").unlink()
+    (masks / "000099.png").write_bytes(b"an earlier result")
     run(clip, tmp_path / "hidden.mp4", threshold=0.01, files=FileOptions(masks=masks, force=True))
     assert sorted(path.name for path in masks.iterdir()) == ["000000.png", "000001.png", "000002.png"]
 
@@ -209,7 +218,7 @@ def test_folder_gif_and_picture(run: Run, tmp_path: Path) -> None:
     assert run(gif, tmp_path / "b.mp4", threshold=0.01).frames == 5
     Image.fromarray(picture(3)).save(tmp_path / "still.png")
     assert run(tmp_path / "still.png", tmp_path / "hidden.png", threshold=0.01).frames == 1
-    assert Image.open(tmp_path / "hidden.png").size == (96, 64)
+    assert size_of(tmp_path / "hidden.png") == (96, 64)
 
 
 def test_result_names_what_was_used(run: Run, tmp_path: Path) -> None:
@@ -217,7 +226,7 @@ def test_result_names_what_was_used(run: Run, tmp_path: Path) -> None:
     result = run(clip, tmp_path / "hidden.mp4", threshold=0.01, seed=7, dilation=3.0)
     document = json.loads(json.dumps(result.as_json()))
     assert document["schema_version"] == 1
-    assert document["backbone"]["name"] == "tiny"
+    assert document["backbone"]["name"] == TINY_SETTINGS["backbone"]
     assert document["flow"] == "dis"
     assert document["settings"]["changed_from_preset"]["dilation"] == 3.0
     assert "seed" in document["not_for_release"][0]
@@ -244,4 +253,4 @@ def test_saliency_as_video_and_as_folder(tiny: Backbone, tmp_path: Path) -> None
     saliency_video(clip, tmp_path / "heat", "hair,torso", **options)
     names = sorted(path.name for path in (tmp_path / "heat").iterdir())
     assert names == [f"{name}_{i:06d}.png" for name in ("hair", "torso") for i in range(3)]
-    assert Image.open(tmp_path / "heat" / names[0]).size == (96, 64)
+    assert size_of(tmp_path / "heat" / names[0]) == (96, 64)

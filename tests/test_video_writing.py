@@ -189,13 +189,23 @@ def test_audio_can_be_dropped(tmp_path: Path) -> None:
     assert probe(tmp_path / "out.mp4").audio == ()
 
 
-@pytest.mark.parametrize("target", ["out.webm", "out.gif", "folder"])
-def test_audio_that_does_not_fit_is_refused_at_once(tmp_path: Path, target: str) -> None:
+def test_audio_that_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "in.mp4", audio=["aac"])
     with pytest.raises(OutputError, match="--audio drop"):
-        open_sink(tmp_path / target, probe(path), source=path)
+        open_sink(tmp_path / "out.webm", probe(path), source=path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4"]
-    copy(path, tmp_path / target, audio="drop")
+    copy(path, tmp_path / "out.webm", audio="drop")
+
+
+@pytest.mark.parametrize("target", ["out.gif", "folder"])
+def test_what_can_hold_no_audio_says_that_it_was_left_out(tmp_path: Path, target: str) -> None:
+    path = make_clip(tmp_path / "in.mp4", audio=["aac"])
+    with open_sink(tmp_path / target, probe(path), source=path) as sink:
+        assert not sink.keeps_audio
+        assert any("audio was left out" in note for note in sink.notes)
+    with open_sink(tmp_path / "out.mp4", probe(path), source=path) as sink:
+        assert sink.keeps_audio
+        assert sink.notes == []
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])

@@ -69,6 +69,8 @@ def source_positions(flow: Tensor) -> Tensor:
 class DISFlow:
     """Dense inverse search (Kroeger et al., ECCV 2016) as OpenCV implements it; runs on the CPU."""
 
+    MIN_SIDE = 16  # below it OpenCV's pyramid fails an assertion
+
     def __init__(self, name: str, preset: str) -> None:
         import cv2
 
@@ -78,6 +80,11 @@ class DISFlow:
 
     def between(self, current: Tensor, previous: Tensor) -> Tensor:
         """Flow from `current` to `previous`; see FlowEstimator.between."""
+        height, width = current.shape[:2]
+        if min(height, width) < self.MIN_SIDE:
+            raise FlowError(
+                f"frames of {width}x{height} pixels are too small for {self.name}: at least {self.MIN_SIDE}"
+            )
         grey = [self._cv2.cvtColor(frame.cpu().numpy(), self._cv2.COLOR_RGB2GRAY) for frame in (current, previous)]
         flow = torch.from_numpy(self._estimator.calc(grey[0], grey[1], None))
         return flow.permute(2, 0, 1).contiguous().to(current.device)

@@ -27,17 +27,15 @@ def dilate(mask: Tensor, radius: int) -> Tensor:
 
 
 def soft_rim(mask: Tensor, width: int) -> Tensor:
-    """Alpha of a (T, H, W) bool mask: exactly 1 inside, falling to 0 over `width` pixels outside of it.
+    """Alpha of a (T, H, W) bool mask: exactly 1 inside, falling linearly to 0 over `width` pixels outside.
 
-    A box of the mask grown by half the width, so that the mean over any box centred inside is 1.
+    At a (square) distance of d pixels it is 1 - d / (width + 1): the mean of the mask grown by 0 to width.
     """
-    alpha = mask.float()
-    reach = (width + 1) // 2
-    if reach <= 0:
-        return alpha
-    grown = F.pad(dilate(mask, reach).float()[:, None], (reach,) * 4, mode="replicate")
-    ramp = F.avg_pool2d(grown, 2 * reach + 1, stride=1)[:, 0]
-    return ramp.masked_fill(mask, 1.0).clamp(0, 1)
+    grown, total = mask, mask.float()
+    for _ in range(width):
+        grown = dilate(grown, 1)
+        total += grown
+    return (total / (width + 1)).masked_fill_(mask, 1.0)
 
 
 def share(mask: Tensor) -> Tensor:

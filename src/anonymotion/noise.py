@@ -129,14 +129,14 @@ class AccumulatedNoise(NoiseField):
         height, width = self._size_hw
         values = self._first if self._values is None else self._values
         assert values is not None  # noqa: S101 - for mypy: `next` has set it
-        target = source_positions(flow)
+        still = source_positions(torch.zeros_like(flow))
         # The remainder belongs to the value, so it is read where the value will come from.
-        x, y = target.round().long()
+        x, y = (still + _nearest(flow)).long()
         nearest = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-        target += self._remainder.flatten(1)[:, nearest]
-        source = target.round()
-        remainder = target - source
-        x, y = source.long()
+        step = flow + self._remainder.flatten(1)[:, nearest]
+        whole = _nearest(step)
+        remainder = step - whole
+        x, y = (still + whole).long()
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
 
@@ -145,11 +145,20 @@ class AccumulatedNoise(NoiseField):
         fresh = ~keeps
         count = int(fresh.sum())
         if count:
+            # Its remainder stays: a new value moves in step with its neighbours, or they would collide.
             moved[fresh] = self._draw(count)
-            remainder[:, fresh] = 0
         self._values, self._remainder = moved, remainder
         self.reseeded_share = count / (height * width)
         return moved
+
+
+def _nearest(displacement: Tensor) -> Tensor:
+    """The nearest whole displacement, halves up.
+
+    Rounding halves to even would send neighbours that move by half a pixel to the same place, and it is the
+    displacement that is rounded, not the position, so that all pixels of a rigid motion take the same step.
+    """
+    return (displacement + 0.5).floor()
 
 
 def _one_claim_per_source(index: Tensor, valid: Tensor, remainder: Tensor) -> Tensor:

@@ -98,7 +98,9 @@ class Hider:
         library = library or TemplateLibrary.load()
         self.attributes = library.expand(attributes.split(",") if isinstance(attributes, str) else attributes)
         library.expand(self.settings.names_per_attribute() or self.attributes)  # a misspelt name is an error
-        self._check_weights(backbone_weights, flow_weights)
+        if network is not None and network.name != self.settings.backbone:
+            raise SettingsError(f"the network given is {network.name}, but the settings name {self.settings.backbone}")
+        self._check_weights(network is not None or backbone_weights is not None, flow_weights is not None)
         self.backbone = network or Backbone.load(self.settings.backbone, self.device.device, backbone_weights)
         self.flow = load_flow(self.settings.flow, self.device.device, flow_weights)
         self._banks = [
@@ -109,22 +111,17 @@ class Hider:
         self._thresholds = self._thresholds.to(self.device.device)
         self.stopwatch = Stopwatch()
 
-    def _check_weights(self, backbone_weights: Path | None, flow_weights: Path | None) -> None:
+    def _check_weights(self, has_backbone: bool, has_flow: bool) -> None:
         """The published setting needs two files: say so at once, not one after the other."""
         if self.settings.preset != "paper":
             return
         missing = [
             f"{flag} FILE ({what})"
             for flag, what, given, needed in (
-                (
-                    "--backbone-weights",
-                    "DINOv1 ViT-S/8",
-                    backbone_weights,
-                    self.settings.backbone == "dino-vits8",
-                ),
-                ("--flow-weights", "RAFT-large", flow_weights, self.settings.flow == "raft-large"),
+                ("--backbone-weights", "DINOv1 ViT-S/8", has_backbone, self.settings.backbone == "dino-vits8"),
+                ("--flow-weights", "RAFT-large", has_flow, self.settings.flow == "raft-large"),
             )
-            if needed and given is None
+            if needed and not given
         ]
         if missing:
             raise WeightsError(
@@ -146,7 +143,7 @@ class Hider:
         """
         for chunk, kind in self._batches(frames):
             for image in chunk.output.cpu():
-                yield image.numpy() if kind is np.ndarray else image
+                yield image.numpy() if issubclass(kind, np.ndarray) else image
 
     def saliency(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """For each frame, (H, W, 3) uint8, the frame and its saliency planes, (A, H, W) float32 in [0, 1]."""
@@ -172,12 +169,17 @@ class Hider:
         """As many frames at a time as their size allows."""
         iterator = iter(frames)
         for first in iterator:
-            height, width = first.shape[:2]
-            size = max(1, min(MAX_CHUNK_FRAMES, CHUNK_PIXELS // max(height * width, 1)))
+            if len(first.shape) != 3 or 0 in first.shape:
+                raise SettingsError(f"a frame of shape {tuple(first.shape)} was given: expected (H, W, 3) uint8 RGB")
+            size = max(1, min(MAX_CHUNK_FRAMES, CHUNK_PIXELS // (first.shape[0] * first.shape[1])))
             yield [first, *islice(iterator, size - 1)]
 
     def _to_chunk(self, batch: list[FrameLike], state: RunState) -> Tensor:
-        tensors = [torch.from_numpy(f) if isinstance(f, np.ndarray) else f for f in batch]
+        # a copy only where torch needs one: reversed channels, read-only or mapped memory
+        tensors = [
+            torch.from_numpy(np.require(f, requirements=("C", "W", "E"))) if isinstance(f, np.ndarray) else f
+            for f in batch
+        ]
         expected = tensors[0].shape if state.previous is None else state.previous.shape
         for tensor in tensors:
             if tensor.dtype != torch.uint8 or tensor.ndim != 3 or tensor.shape[2] != 3 or tensor.shape != expected:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Generic, TypeVar
 
 from anonymotion.errors import SettingsError
-from anonymotion.registry import AGGREGATIONS, BACKBONES, FACETS, FLOWS, NOISES, Facet, FeatureSpec
+from anonymotion.registry import AGGREGATIONS, BACKBONES, FACETS, FLOWS, GROUPS, NOISES, Facet, FeatureSpec
 
 T = TypeVar("T", bound=int | float)
 
@@ -28,7 +28,7 @@ EXEMPLARS = ("all", "first")
 
 @dataclass(frozen=True)
 class PerAttribute(Generic[T]):
-    """A value for all attributes, with exceptions by name: `0.4,hair=0.3`."""
+    """A value for all attributes, with exceptions by name of an attribute or group: `0.4,face=0.3,eyes=0.2`."""
 
     default: T
     exceptions: tuple[tuple[str, T], ...] = ()
@@ -54,7 +54,10 @@ class PerAttribute(Generic[T]):
         return cls(default, tuple(exceptions))
 
     def __getitem__(self, attribute: str) -> T:
-        return dict(self.exceptions).get(attribute, self.default)
+        """The exception of the attribute itself, else of the first group that has it, else the default."""
+        named = dict(self.exceptions)
+        groups = (value for name, value in self.exceptions if attribute in GROUPS.get(name, ()))
+        return named[attribute] if attribute in named else next(groups, self.default)
 
     def values(self) -> tuple[T, ...]:
         """The default and every exception's value."""
@@ -78,7 +81,9 @@ class Settings:
 
     preset: str = "strict"
     backbone: str = _option("dinov2-vits14-embedded", f"descriptor network: {_one_of(BACKBONES)}")
-    layer: PerAttribute[int] = _option(PerAttribute(10), "0-based transformer block; per attribute: 10,torso=11")
+    layer: PerAttribute[int] = _option(
+        PerAttribute(11, (("body", 10),)), "0-based transformer block; per attribute or group: 11,torso=10"
+    )
     facet: Facet = _option("key", f"which vectors of the block: {_one_of(FACETS)}")
     stride: int = _option(14, "patch distance in pixels of the resized frame, 1 to the patch size")
     short_side: int = _option(448, "shorter side that frames are resized to for matching, a multiple of the patch size")
@@ -188,6 +193,8 @@ def settings_for(preset: str = "strict", **overrides: Any) -> Settings:
         value = changes.get(name)
         if isinstance(value, str):
             changes[name] = PerAttribute.parse(value, number)
-        elif isinstance(value, int | float):
+        elif value is not None and not isinstance(value, PerAttribute):
+            if number(value) != value:
+                raise SettingsError(f"{name} {value!r} is not a whole number")
             changes[name] = PerAttribute(number(value))
     return replace(PRESETS[preset], **changes)

@@ -1,4 +1,4 @@
-"""What can be named: backbones, facets, flows, noises and aggregations, and the FeatureSpec made of such names.
+"""What can be named: attributes, backbones, facets, flows, noises, aggregations, and the FeatureSpec made of them.
 
 Plain data without torch, so that a command line can list and check names at once.  The modules that do the work
 look their own part up by the same names (a test compares the two).
@@ -15,6 +15,13 @@ from anonymotion.errors import SettingsError
 
 Facet = Literal["key", "query", "value", "token"]
 FACETS: tuple[Facet, ...] = get_args(Facet)
+
+ATTRIBUTES = ("hair", "forehead", "eyes", "cheek", "lips", "hand", "arm", "torso", "leg")
+GROUPS: dict[str, tuple[str, ...]] = {
+    "face": ("forehead", "eyes", "cheek", "lips"),
+    "body": ("torso", "arm", "leg", "hand"),
+    "person": ATTRIBUTES,
+}
 
 FLOWS = {
     "dis": "dense inverse search, OpenCV's medium preset",
@@ -84,6 +91,9 @@ class FeatureSpec:
         if self.facet not in FACETS:
             raise SettingsError(f"facet {self.facet!r} is not known: use one of {', '.join(FACETS)}")
         entry = backbone_entry(self.backbone)
+        for name in ("layer", "stride", "short_side"):
+            if not isinstance(getattr(self, name), int):
+                raise SettingsError(f"{name} {getattr(self, name)!r} is not a whole number")
         if not 0 <= self.layer < entry.depth:
             raise SettingsError(f"layer {self.layer} is not in 0..{entry.depth - 1} of {self.backbone}")
         if not 1 <= self.stride <= entry.patch_size:

@@ -25,18 +25,11 @@ from torch import Tensor
 from anonymotion.backbone import Backbone, PatchFeatures
 from anonymotion.descriptor_cache import DescriptorCache
 from anonymotion.errors import SettingsError, TemplateError, UnknownAttributeError
-from anonymotion.registry import FeatureSpec
+from anonymotion.registry import ATTRIBUTES, GROUPS, FeatureSpec
 
 BUILTIN_FOLDER = Path(__file__).parent / "library"
 SCHEMA_VERSION = 1
 PICTURE_KINDS = ("photograph", "rendered", "background")
-
-ATTRIBUTES = ("hair", "forehead", "eyes", "cheek", "lips", "hand", "arm", "torso", "leg")
-GROUPS: dict[str, tuple[str, ...]] = {
-    "face": ("forehead", "eyes", "cheek", "lips"),
-    "body": ("torso", "arm", "leg", "hand"),
-    "person": ATTRIBUTES,
-}
 
 
 @dataclass(frozen=True)
@@ -161,7 +154,10 @@ class TemplateLibrary:
         version = content.get("schema_version")
         if version != SCHEMA_VERSION:
             raise TemplateError(f"{path} has schema_version {version!r}; this release reads {SCHEMA_VERSION}: upgrade")
-        pictures = {picture.id: picture for picture in _parse(path, content, "picture", _picture)}
+        found = _parse(path, content, "picture", _picture)
+        pictures = {picture.id: picture for picture in found}
+        if len(pictures) < len(found):
+            raise TemplateError(f"{path} has two pictures of one id: give each its own")
         templates = tuple(_parse(path, content, "template", _template))
         for template in templates:
             if template.picture not in pictures:
@@ -262,7 +258,7 @@ def _parse(path: Path, content: dict[str, Any], table: str, build: Any) -> list[
     for number, entry in enumerate(entries, start=1):
         try:
             result.append(build(path.parent, entry))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, IndexError) as error:
             raise TemplateError(f"{path}: [[{table}]] number {number} is not usable ({error!r})") from error
     return result
 
@@ -279,10 +275,16 @@ def _picture(folder: Path, entry: dict[str, Any]) -> Picture:
 
 def _template(_folder: Path, entry: dict[str, Any]) -> Template:
     point, box = entry.get("point"), entry.get("box")
+    if point is not None:
+        x, y = point
+        point = (float(x), float(y))
+    if box is not None:
+        x0, y0, x1, y1 = box
+        box = (float(x0), float(y0), float(x1), float(y1))
     return Template(
         attribute=str(entry["attribute"]).lower(),
         picture=str(entry["picture"]),
-        point=None if point is None else (float(point[0]), float(point[1])),
-        box=None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+        point=point,
+        box=box,
         negative=bool(entry.get("negative", False)),
     )

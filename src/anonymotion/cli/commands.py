@@ -82,7 +82,7 @@ def hide(
         Path | None,
         typer.Option(
             "--dump",
-            help="folder for %06d.npz: what decided each pixel, with clean frames",
+            help="folder for %06d.npz: what decided each pixel",
             rich_help_panel=FILES,
         ),
     ] = None,
@@ -183,7 +183,8 @@ def saliency(
 def template_list(as_json: AsJson = False) -> None:
     """List attributes and groups, with the number of exemplars of each."""
     with reported(as_json):
-        from anonymotion.templates import GROUPS, TemplateLibrary
+        from anonymotion.registry import GROUPS
+        from anonymotion.templates import TemplateLibrary
 
         library = TemplateLibrary.load()
         if as_json:

@@ -86,5 +86,5 @@ def open_sink(
         sink = PictureSink(path, info, quality=quality, force=force)
     sink.keeps_audio = copies
     if wanted and not copies:
-        sink.note(f"The audio was left out: {'pictures' if kind is None else kind.suffix} cannot hold any.")
+        sink.note(f"The audio was left out: {'pictures' if kind is None else path.suffix} cannot hold any.")
     return sink

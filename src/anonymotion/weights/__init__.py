@@ -63,12 +63,24 @@ def _parse_safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
 def _parse_state_dict(path: Path) -> dict[str, Tensor]:
     """A torch file, read with weights_only: a pickle that would run code is refused by torch."""
     import pickle  # only for the name of the exception that torch raises
+    import struct
 
     import torch
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except (
+        # torch's reader lets whatever a damaged stream provokes escape
+        pickle.UnpicklingError,
+        struct.error,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        OSError,
+    ) as error:
         reason = " ".join(str(error).split())[:160]
         raise WeightsError(f"weights {path.name} cannot be read safely as a torch state dict: {reason}") from error
     if isinstance(content, dict) and not all(isinstance(value, Tensor) for value in content.values()):
