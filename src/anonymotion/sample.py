@@ -49,7 +49,7 @@ def _view(picture: np.ndarray, phase: float) -> np.ndarray:
     side = min(picture.shape[1] / width, picture.shape[0] / height)
     scale = side * (0.80 - 0.15 * math.sin(math.pi * phase))
     centre_x = picture.shape[1] * (0.47 + 0.06 * math.sin(2 * math.pi * phase))
-    centre_y = picture.shape[0] * (0.40 + 0.02 * math.cos(2 * math.pi * phase))
+    centre_y = scale * height / 2 + 4 + 4 * math.cos(2 * math.pi * phase)  # the top of the head stays in view
     # rows of the map from output pixels to picture pixels
     matrix = np.array(
         [[scale, 0, centre_x - scale * width / 2], [0, scale, centre_y - scale * height / 2]], dtype=np.float64
