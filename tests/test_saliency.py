@@ -12,12 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tiny import TINY
+from torch import Tensor
 
 from anonymotion.backbone import Backbone, PatchFeatures, PatchGrid
 from anonymotion.errors import FeatureSpecMismatch, SettingsError
 from anonymotion.registry import AGGREGATIONS, FeatureSpec
-from anonymotion.saliency import OPERATIONS, aggregate, attribute_saliency, patch_saliency, saliency_planes, upsample
-from anonymotion.templates import TemplateBank
+from anonymotion.saliency import (
+    OPERATIONS,
+    aggregate,
+    attribute_saliency,
+    evidence_share,
+    patch_saliency,
+    saliency_planes,
+    upsample,
+)
+from anonymotion.templates import Rivals, TemplateBank, TemplateLibrary
 
 SPEC = FeatureSpec(short_side=56)
 WIDTH = 8
@@ -219,3 +228,68 @@ def test_a_frame_that_is_the_template_everywhere_stays_within_one(tiny: Backbone
     planes = saliency_planes([found], [own], ["hair"], "max")
     assert planes.max() <= 1
     assert planes.min() > 0.999
+
+
+def _unit(*values: float) -> Tensor:
+    return F.normalize(torch.tensor(values), dim=0)
+
+
+def _rivals(contrast: float) -> Rivals:
+    """What was asked for points along x; one rival class has two exemplars near y."""
+    descriptors = torch.stack([_unit(1, 0, 0), _unit(0, 1, 0), _unit(0, 1, 0.2)])
+    return Rivals(descriptors, torch.tensor([0, 1, 1]), torch.tensor([True, False]), torch.tensor([contrast]))
+
+
+def _one_row(*cells: Tensor) -> PatchFeatures:
+    grid = PatchGrid((14, 14 * len(cells)), (14, 14 * len(cells)), 14, 14)
+    return PatchFeatures(torch.stack(cells)[None, None], FeatureSpec(), grid)
+
+
+def test_evidence_share_is_a_softmax_over_class_means() -> None:
+    cells = [_unit(1, 0, 0), _unit(1, 1, 0), _unit(0, 1, 0), _unit(0, 0, 1)]
+    share = evidence_share(_one_row(*cells), _rivals(0.1), None)[0, 0]
+    for cell, value in zip(cells, share.tolist(), strict=True):
+        for_it = np.exp(20 * float(cell @ _unit(1, 0, 0)))
+        against = np.mean([np.exp(20 * float(cell @ other)) for other in (_unit(0, 1, 0), _unit(0, 1, 0.2))])
+        assert value == pytest.approx(for_it / (for_it + against), abs=1e-5)
+    assert share[0] > 0.99
+    assert share[2] < 0.01
+
+
+def test_parts_asked_for_together_do_not_compete() -> None:
+    alone = _rivals(0.1)
+    both = Rivals(alone.descriptors, alone.class_index, torch.tensor([True, True]), alone.contrast)
+    cells = _one_row(_unit(1, 1, 0), _unit(0, 1, 0))
+    assert torch.allclose(evidence_share(cells, both, None), torch.ones(1, 1, 2))
+    assert (evidence_share(cells, alone, None) < 1).all()
+
+
+def test_contrast_weakens_only_what_a_rival_explains_better() -> None:
+    cells = _one_row(_unit(1, 0.1, 0), _unit(0.7, 0.72, 0), _unit(0.5, 1, 0))
+
+    def planes(rivals: Rivals | None) -> Tensor:
+        bank = TemplateBank(FeatureSpec(), ("x",), torch.tensor([[1.0, 0, 0]]), torch.tensor([0]), None, rivals)
+        return attribute_saliency(cells, bank, "max")[0, 0, 0]
+
+    plain, off, weighed = planes(None), planes(_rivals(0.0)), planes(_rivals(0.1))
+    assert torch.equal(plain, off)
+    assert weighed[0] == plain[0]
+    assert weighed[1] == plain[1], "a share over the contrast changes nothing"
+    share = evidence_share(cells, _rivals(0.1), None)[0, 0, 2]
+    assert share < 0.1
+    assert weighed[2] == pytest.approx(float(plain[2] * share / 0.1), rel=1e-4)
+
+
+def test_rivals_of_a_bank(library: TemplateLibrary, embedded_backbone: Backbone) -> None:
+    """From the packaged cache: no pass over pictures is needed."""
+    spec = FeatureSpec(layer=11, mean="library-1")
+    bank = library.bank(embedded_backbone, spec, ["hair"], contrast={"hair": 0.2, "lips": 0.1})
+    rivals = bank.rivals
+    assert rivals is not None
+    assert rivals.asked_for.tolist()[:3] == [True, True, False]
+    assert rivals.asked_for.sum() == 2
+    assert rivals.contrast.tolist() == pytest.approx([0.2])
+    assert (rivals.class_index == 0).sum() == len(library.exemplars("hair")) == len(bank.descriptors)
+    assert rivals.class_index.unique().tolist() == list(range(len(rivals.asked_for)))
+    background = [picture for picture in library.pictures.values() if picture.kind == "background"]
+    assert (rivals.class_index == len(rivals.asked_for) - 1).sum() == 16 * len(background)

@@ -25,6 +25,10 @@ from anonymotion.registry import FeatureSpec
 PACKAGED_FILE = Path(__file__).parent / "library" / "descriptors.safetensors"
 
 
+# Raise it when what an entry holds changes, so that older entries are not found.
+ENTRY_FORMAT = 2
+
+
 def user_cache_folder() -> Path:
     """`$XDG_CACHE_HOME/anonymotion`, by default `~/.cache/anonymotion`."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -40,7 +44,12 @@ class DescriptorCache:
 
     def key(self, spec: FeatureSpec) -> str:
         """Name of the entry of `spec`; the mean is part of every entry, so its id does not matter."""
-        content = {**asdict(spec.raw), "library": self.library_digest, "weights": self.weights_fingerprint}
+        content = {
+            **asdict(spec.raw),
+            "format": ENTRY_FORMAT,
+            "library": self.library_digest,
+            "weights": self.weights_fingerprint,
+        }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
     def read(self, spec: FeatureSpec) -> dict[str, Tensor] | None:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from anonymotion import masks
-from anonymotion.backbone import Backbone, PatchFeatures
+from anonymotion.backbone import Backbone
 from anonymotion.compositor import composite
 from anonymotion.device import choose_device
 from anonymotion.errors import DeviceError, SettingsError, WeightsError
@@ -97,14 +97,21 @@ class Hider:
         self.seed = seed
         library = library or TemplateLibrary.load()
         self.attributes = library.expand(attributes.split(",") if isinstance(attributes, str) else attributes)
-        library.expand(self.settings.names_per_attribute() or self.attributes)  # a misspelt name is an error
+        library.check_names(self.settings.names_per_attribute())
         if network is not None and network.name != self.settings.backbone:
             raise SettingsError(f"the network given is {network.name}, but the settings name {self.settings.backbone}")
         self._check_weights(network is not None or backbone_weights is not None, flow_weights is not None)
         self.backbone = network or Backbone.load(self.settings.backbone, self.device.device, backbone_weights)
         self.flow = load_flow(self.settings.flow, self.device.device, flow_weights)
+        contrast = {name: self.settings.contrast[name] for name in self.attributes}
         self._banks = [
-            library.bank(self.backbone, spec, names, first_only=self.settings.exemplars == "first")
+            library.bank(
+                self.backbone,
+                spec,
+                names,
+                first_only=self.settings.exemplars == "first",
+                contrast=contrast if self.settings.weighs_rivals else None,
+            )
             for spec, names in self._attributes_by_spec().items()
         ]
         self._thresholds = torch.tensor([self.settings.threshold[name] for name in self.attributes])
@@ -149,9 +156,7 @@ class Hider:
         """For each frame, (H, W, 3) uint8, the frame and its saliency planes, (A, H, W) float32 in [0, 1]."""
         for batch in self._grouped(frames):
             chunk = self._to_chunk(batch, RunState())
-            planes = saliency_planes(
-                self._features(chunk), self._banks, self.attributes, self.settings.exemplar_aggregation
-            )
+            planes = self._saliency(chunk)
             yield from zip(batch, planes.cpu().numpy(), strict=True)
 
     def explain(self, frames: Iterable[FrameLike]) -> Iterator[HiddenChunk]:
@@ -194,8 +199,7 @@ class Hider:
         size_hw = (frames.shape[1], frames.shape[2])
         try:
             with self.stopwatch("match"):
-                features = self._features(frames)
-                saliency = saliency_planes(features, self._banks, self.attributes, self.settings.exemplar_aggregation)
+                saliency = self._saliency(frames)
                 alpha = self._alpha(saliency)
             with self.stopwatch("flow"):
                 flow = flow_to_previous(self.flow, frames, state.previous)
@@ -213,10 +217,11 @@ class Hider:
         state.previous = frames[-1]
         return HiddenChunk(frames, output, saliency, alpha, flow, noise)
 
-    def _features(self, frames: Tensor) -> list[PatchFeatures]:
-        """The frames' descriptors, one entry per bank."""
+    def _saliency(self, frames: Tensor) -> Tensor:
+        """Eq. 1 and 2: patch keys of the frames against the templates, (T, A, H, W)."""
         found = self.backbone.extract(frames, [bank.spec for bank in self._banks])
-        return [found[bank.spec] for bank in self._banks]
+        features = [found[bank.spec] for bank in self._banks]
+        return saliency_planes(features, self._banks, self.attributes, self.settings.exemplar_aggregation)
 
     def _alpha(self, saliency: Tensor) -> Tensor:
         """Weight of the noise: the aggregated saliency itself (eq. 5), or 1 inside the grown mask."""

@@ -95,6 +95,11 @@ class Settings:
         PerAttribute(0.5),
         "saliency in 0..1 from which a pixel is hidden, for --composite replace; 0.5,hair=0.4",
     )
+    contrast: PerAttribute[float] = _option(
+        PerAttribute(0.01, (("body", 0.1),)),
+        "share of the evidence in 0..1 that what was asked for needs against all else in the library, or its "
+        "saliency is weakened in proportion; 0: off; 0.01,body=0.1",
+    )
     dilation: float = _option(1.5, "growth of the mask in percent of the frame's short side, 0 to 25")
     feather: float = _option(0.5, "width of the soft rim outside the mask in percent of the short side, 0 to 10")
     flow: str = _option("dis", f"optical flow: {_one_of(FLOWS)}")
@@ -128,6 +133,10 @@ class Settings:
                 raise SettingsError(f"{name} {value} is not in {low}..{high}")
         if not (self.noise_std > 0 and self.noise_std <= min(self.noise_mean, 1 - self.noise_mean) + 1e-9):
             raise SettingsError(f"noise range {self.noise_mean} +- {self.noise_std} leaves 0..1, or has no width")
+        if not all(0 <= value <= 1 for value in self.contrast.values()):
+            raise SettingsError(f"contrast {self.contrast} is not in 0..1")
+        if self.weighs_rivals and not self.debias:
+            raise SettingsError("contrast compares de-biased descriptors: use it with --debias, or set --contrast 0")
         if not all(0 < value <= 1 for value in self.threshold.values()):
             raise SettingsError(f"threshold {self.threshold} is not in (0, 1]: at 0 everything would be hidden")
         for layer in self.layer.values():
@@ -141,9 +150,14 @@ class Settings:
         """The FeatureSpec that `attribute` is matched with."""
         return self._spec(self.layer[attribute])
 
+    @property
+    def weighs_rivals(self) -> bool:
+        """Whether any attribute needs a share of the evidence."""
+        return any(value > 0 for value in self.contrast.values())
+
     def names_per_attribute(self) -> set[str]:
-        """Attributes that layer or threshold name, to be checked against a library."""
-        return {name for value in (self.layer, self.threshold) for name, _ in value.exceptions}
+        """Attributes and groups that layer, threshold or contrast name, to be checked against a library."""
+        return {name for value in (self.layer, self.threshold, self.contrast) for name, _ in value.exceptions}
 
     def as_json(self) -> dict[str, Any]:
         """The settings with plain values, in field order."""
@@ -157,6 +171,7 @@ _EQUATIONS: dict[str, Any] = {
     "attribute_aggregation": "mean",
     "noise": "first-frame",
     "composite": "blend",
+    "contrast": PerAttribute(0.0),
     "dilation": 0.0,
     "feather": 0.0,
 }
@@ -189,7 +204,7 @@ def settings_for(preset: str = "strict", **overrides: Any) -> Settings:
     for name in changes:
         if name not in known:
             raise SettingsError(f"setting {name!r} is not known: use some of {', '.join(sorted(known))}")
-    for name, number in (("layer", int), ("threshold", float)):
+    for name, number in (("layer", int), ("threshold", float), ("contrast", float)):
         value = changes.get(name)
         if isinstance(value, str):
             changes[name] = PerAttribute.parse(value, number)

@@ -2,7 +2,8 @@
 
 Eq. 1 is the mean over templates of the clipped cosine; here it is `patch_saliency` followed by `aggregate`
 with `mean`.  With a de-biasing mean in the bank both sides of the cosine have it subtracted first: raw keys of
-DINOv2 share so large a component that their cosine is high everywhere.
+DINOv2 share so large a component that their cosine is high everywhere.  A bank with rivals also asks whether a
+patch is better explained by something that was not asked for (`evidence_share`).
 
 Not here: thresholds and masks (masks), what is done with a plane (compositor), pictures of it (overlays).
 """
@@ -17,7 +18,10 @@ from torch import Tensor
 
 from anonymotion.backbone import PatchFeatures, PatchGrid
 from anonymotion.errors import FeatureSpecMismatch, SettingsError
-from anonymotion.templates import TemplateBank
+from anonymotion.templates import Rivals, TemplateBank
+
+# How sharply a better match outweighs a worse one: a cosine higher by 0.1 counts e^2 = 7.4 times as much.
+EVIDENCE_SHARPNESS = 20.0
 
 
 def patch_saliency(features: PatchFeatures, bank: TemplateBank) -> Tensor:
@@ -27,11 +31,27 @@ def patch_saliency(features: PatchFeatures, bank: TemplateBank) -> Tensor:
     """
     if features.spec != bank.spec.raw:
         raise FeatureSpecMismatch(f"features of {features.spec} cannot be compared with templates of {bank.spec.raw}")
-    cells, exemplars = features.descriptors, bank.descriptors
-    if bank.mean is not None:
-        cells, exemplars = cells - bank.mean, exemplars - bank.mean
-    cosine = torch.einsum("trcd,nd->tnrc", F.normalize(cells, dim=-1), F.normalize(exemplars, dim=-1))
-    return cosine.clamp(0, 1)
+    return _cosine(features, bank.descriptors, bank.mean).clamp(0, 1)
+
+
+def _cosine(features: PatchFeatures, descriptors: Tensor, mean: Tensor | None) -> Tensor:
+    """Cosine of every descriptor, (N, D), with every cell: (T, N, rows, columns)."""
+    cells = features.descriptors
+    if mean is not None:
+        cells, descriptors = cells - mean, descriptors - mean
+    return torch.einsum("trcd,nd->tnrc", F.normalize(cells, dim=-1), F.normalize(descriptors, dim=-1))
+
+
+def evidence_share(features: PatchFeatures, rivals: Rivals, mean: Tensor | None) -> Tensor:
+    """The share of the evidence in each cell that speaks for what was asked for: (T, rows, columns) in [0, 1].
+
+    The evidence for a class is the mean over its descriptors of exp(EVIDENCE_SHARPNESS * cosine); the share is
+    that of the classes asked for in the sum over all classes.  Parts asked for together do not compete.
+    """
+    evidence = (EVIDENCE_SHARPNESS * (_cosine(features, rivals.descriptors, mean) - 1)).exp()
+    classes = F.one_hot(rivals.class_index, len(rivals.asked_for)).to(evidence)
+    per_class = torch.einsum("tnrc,nk->tkrc", evidence, classes / classes.sum(dim=0))
+    return per_class[:, rivals.asked_for].sum(dim=1) / per_class.sum(dim=1)
 
 
 def _noisy_or(planes: Tensor) -> Tensor:
@@ -60,9 +80,19 @@ def aggregate(planes: Tensor, how: str) -> Tensor:
 
 
 def attribute_saliency(features: PatchFeatures, bank: TemplateBank, how: str) -> Tensor:
-    """One plane per attribute of the bank, over cells: (T, A, rows, columns) float32 in [0, 1]."""
+    """One plane per attribute of the bank, over cells: (T, A, rows, columns) float32 in [0, 1].
+
+    With rivals, a cell in which what was asked for has a smaller share of the evidence than the attribute's
+    `contrast` is weakened in proportion.
+    """
     planes = patch_saliency(features, bank)
-    return torch.cat([aggregate(planes[:, bank.attribute_index == i], how) for i in range(len(bank.attributes))], dim=1)
+    grouped = [aggregate(planes[:, bank.attribute_index == i], how) for i in range(len(bank.attributes))]
+    by_attribute = torch.cat(grouped, dim=1)
+    if bank.rivals is None:
+        return by_attribute
+    share = evidence_share(features, bank.rivals, bank.mean)[:, None]
+    needed = bank.rivals.contrast[:, None, None]
+    return by_attribute * torch.where(needed > 0, share / needed, 1.0).clamp(max=1)
 
 
 def upsample(planes: Tensor, grid: PatchGrid) -> Tensor:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from anonymotion.registry import ATTRIBUTES, GROUPS, FeatureSpec
 
 BUILTIN_FOLDER = Path(__file__).parent / "library"
 SCHEMA_VERSION = 1
+BACKGROUND_GRID = 4
 PICTURE_KINDS = ("photograph", "rendered", "background")
 
 
@@ -107,11 +108,28 @@ class Template:
 
 
 @dataclass(frozen=True)
+class Rivals:
+    """Everything a library knows, in classes: what was asked for, and what else a patch could be.
+
+    descriptors: (M, D) float32, raw.  class_index: (M,) int64 into the classes.  asked_for: (C,) bool.
+    The other classes are the attributes not asked for, the negative templates of those that were, and
+    background.  contrast: (A,) float32 in [0, 1], for each attribute of the bank the share of the evidence below
+    which its saliency is weakened; 0 for never.
+    """
+
+    descriptors: Tensor
+    class_index: Tensor
+    asked_for: Tensor
+    contrast: Tensor
+
+
+@dataclass(frozen=True)
 class TemplateBank:
     """The exemplars of some attributes as descriptors of one spec.
 
     descriptors: (N, D) float32, raw.  attribute_index: (N,) int64, which of `attributes` each belongs to.
     mean: (D,) float32, the de-biasing vector named by `spec.mean`, or None for raw comparison.
+    rivals: what else a patch could be, or None where nothing is to be weighed against.
     """
 
     spec: FeatureSpec
@@ -119,6 +137,7 @@ class TemplateBank:
     descriptors: Tensor
     attribute_index: Tensor
     mean: Tensor | None
+    rivals: Rivals | None = None
 
     def __post_init__(self) -> None:
         if (self.mean is None) != (self.spec.mean is None):
@@ -189,6 +208,12 @@ class TemplateLibrary:
             raise UnknownAttributeError(f"no attribute was named: use some of {', '.join((*self.attributes, *GROUPS))}")
         return tuple(expanded)
 
+    def check_names(self, names: Iterable[str]) -> None:
+        """Raise UnknownAttributeError if a name is neither in this library nor one of the standard ones."""
+        for name in names:
+            if name not in {*self.attributes, *ATTRIBUTES, *GROUPS}:
+                raise UnknownAttributeError(self._unknown(name))
+
     def _unknown(self, name: str) -> str:
         known = (*self.attributes, *GROUPS)
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
@@ -200,9 +225,18 @@ class TemplateLibrary:
         return tuple(t for t in self.templates if t.attribute == attribute and not t.negative)
 
     def bank(
-        self, backbone: Backbone, spec: FeatureSpec, attributes: Sequence[str], *, first_only: bool = False
+        self,
+        backbone: Backbone,
+        spec: FeatureSpec,
+        attributes: Sequence[str],
+        *,
+        first_only: bool = False,
+        contrast: Mapping[str, float] | None = None,
     ) -> TemplateBank:
-        """The exemplars of `attributes` as descriptors of `spec`; with `first_only` one per attribute."""
+        """The exemplars of `attributes` as descriptors of `spec`; with `first_only` one per attribute.
+
+        `contrast`: of every attribute of the run, also those of other banks; then the bank has rivals.
+        """
         vectors = self._vectors(backbone, spec)
         chosen: list[int] = []
         index: list[int] = []
@@ -214,10 +248,32 @@ class TemplateLibrary:
             chosen += rows
             index += [position] * len(rows)
         mean = vectors["mean"] if spec.mean is not None else None
-        return TemplateBank(spec, tuple(attributes), vectors["templates"][chosen], torch.tensor(index), mean)
+        rivals = None if contrast is None else self._rivals(vectors, attributes, contrast)
+        bank_index = torch.tensor(index, device=backbone.device)
+        return TemplateBank(spec, tuple(attributes), vectors["templates"][chosen], bank_index, mean, rivals)
+
+    def _rivals(self, vectors: dict[str, Tensor], attributes: Sequence[str], contrast: Mapping[str, float]) -> Rivals:
+        """Classes in this order: what was asked for, other attributes, negatives of the former, background."""
+        names = [*contrast, *(name for name in self.attributes if name not in contrast)]
+        kinds = [(name, False) for name in names] + [(name, True) for name in contrast]
+        members_of = {
+            kind: [i for i, t in enumerate(self.templates) if (t.attribute, t.negative) == kind] for kind in kinds
+        }
+        classes = [members_of[kind] for kind in kinds if members_of[kind]]
+        parts = [vectors["templates"][members] for members in classes]
+        if len(vectors["background"]):
+            parts.append(vectors["background"])
+        device = vectors["templates"].device
+        index = torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)])
+        return Rivals(
+            descriptors=torch.cat(parts),
+            class_index=index.to(device),
+            asked_for=(torch.arange(len(parts)) < len(contrast)).to(device),
+            contrast=torch.tensor([contrast[name] for name in attributes], device=device),
+        )
 
     def _vectors(self, backbone: Backbone, spec: FeatureSpec) -> dict[str, Tensor]:
-        """`templates`, (N, D), in file order, and `mean`, (D,): from the cache, or computed and cached."""
+        """`templates` (N, D) in file order, `background` (B, D), `mean` (D,): from the cache, or computed."""
         cache = DescriptorCache(self.digest, backbone.fingerprint)
         vectors = cache.read(spec)
         if vectors is None:
@@ -226,27 +282,41 @@ class TemplateLibrary:
         return {name: tensor.to(backbone.device) for name, tensor in vectors.items()}
 
     def compute_vectors(self, backbone: Backbone, specs: Sequence[FeatureSpec]) -> dict[FeatureSpec, dict[str, Tensor]]:
-        """Descriptors of every template, and the de-biasing mean, for each spec; one pass per picture.
+        """Descriptors of templates and background, and the de-biasing mean, for each spec; one pass per picture.
 
-        The mean is fixed: the mean over this library's pictures of each one's mean descriptor.  It is never
-        taken from the video, where a frame full of one thing would subtract that thing.
+        Background is an even grid of patches of each picture with nobody in it.  The mean is fixed: the mean
+        over this library's pictures of each one's mean descriptor.  It is never taken from the video, where a
+        frame full of one thing would subtract that thing.
         """
         means: dict[FeatureSpec, list[Tensor]] = {spec: [] for spec in specs}
         found: dict[FeatureSpec, dict[int, Tensor]] = {spec: {} for spec in specs}
+        background: dict[FeatureSpec, list[Tensor]] = {spec: [] for spec in specs}
         for picture in self.pictures.values():
             image = torch.from_numpy(picture.read().copy())[None]
             for spec, features in backbone.extract(image, specs).items():
                 means[spec].append(features.descriptors.mean(dim=(0, 1, 2)))
+                if picture.kind == "background":
+                    background[spec].append(_even_patches(features))
                 for number, template in enumerate(self.templates):
                     if template.picture == picture.id:
                         found[spec][number] = template.descriptor(features)
         return {
             spec: {
                 "templates": torch.stack([found[spec][i] for i in range(len(self.templates))]).cpu(),
+                "background": torch.cat([*background[spec], means[spec][0].new_empty(0, len(means[spec][0]))]).cpu(),
                 "mean": torch.stack(means[spec]).mean(dim=0).cpu(),
             }
             for spec in specs
         }
+
+
+def _even_patches(features: PatchFeatures) -> Tensor:
+    """Descriptors of BACKGROUND_GRID x BACKGROUND_GRID evenly spaced cells, (n, D)."""
+    rows, columns = (
+        torch.tensor(sorted({round(i * (count - 1) / (BACKGROUND_GRID - 1)) for i in range(BACKGROUND_GRID)}))
+        for count in (features.grid.rows, features.grid.columns)
+    )
+    return features.descriptors[0, rows][:, columns].flatten(0, 1)
 
 
 def _parse(path: Path, content: dict[str, Any], table: str, build: Any) -> list[Any]:
