@@ -198,11 +198,38 @@ TEMPLATES: Points = {
     ],
 }
 
+# What lies under a chin is often taken for a part of the face or for hair: collars, shirt fronts, ties.
+COLLARS: list[tuple[str, int, int]] = [
+    ("astronaut", 228, 207),
+    ("astronaut", 186, 248),
+    ("astronaut", 138, 207),
+    ("astronaut", 248, 255),
+    ("hopper", 209, 364),
+    ("hopper", 310, 372),
+    ("hopper", 252, 469),
+    ("obama", 291, 345),
+    ("obama", 390, 323),
+    ("obama", 313, 431),
+    ("obama", 304, 560),
+    ("obama2", 168, 485),
+    ("obama2", 181, 625),
+    ("obama2", 261, 463),
+    ("biden", 203, 280),
+    ("biden", 211, 323),
+    ("obama3", 250, 302),
+]
+
 NEGATIVES: Points = {
-    "hair": [("hopper", 260, 110), ("obama", 150, 100), ("r_head_long", 480, 150), ("r_woman_shorts", 60, 60)],
+    "hair": [
+        ("hopper", 260, 110),
+        ("obama", 150, 100),
+        ("r_head_long", 480, 150),
+        ("r_woman_shorts", 60, 60),
+        *COLLARS,
+    ],
     "forehead": [],
     "eyes": [("obama_face", 72, 311)],
-    "cheek": [("hopper_face", 250, 440)],
+    "cheek": [("hopper_face", 250, 440), *COLLARS],
     "lips": [],
     "hand": [("r_woman_shorts", 160, 240), ("cameraman", 290, 155)],
     "arm": [("obama", 150, 200), ("cameraman", 225, 430), ("r_man_tshirt", 30, 300), ("biden", 320, 60)],

@@ -21,7 +21,7 @@ from anonymotion.exports import write_template_sheet
 from anonymotion.templates import TemplateLibrary
 
 PICTURES = Path(__file__).parents[1] / "docs/pictures"
-SUBJECT = "astronaut"
+SUBJECT = "hopper"
 PANEL_WH = (400, 400)
 
 

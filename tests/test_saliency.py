@@ -231,7 +231,7 @@ def test_a_frame_that_is_the_template_everywhere_stays_within_one(tiny: Backbone
 
 
 def _unit(*values: float) -> Tensor:
-    return F.normalize(torch.tensor(values), dim=0)
+    return F.normalize(torch.tensor(values, dtype=torch.float32), dim=0)
 
 
 def _rivals(contrast: float) -> Rivals:
