@@ -15,6 +15,7 @@ from anonymotion.backbone import Backbone
 from anonymotion.descriptor_cache import PACKAGED_FILE, DescriptorCache
 from anonymotion.presets import PRESETS
 from anonymotion.registry import BACKBONES, FeatureSpec
+from anonymotion.template_bank import compute_vectors
 from anonymotion.templates import TemplateLibrary
 
 
@@ -35,7 +36,7 @@ def main() -> None:
     specs = packaged_specs()
     (name,) = {spec.backbone for spec in specs}
     backbone = Backbone.load(name, torch.device("cpu"))
-    vectors = library.compute_vectors(backbone, specs)
+    vectors = compute_vectors(library, backbone, specs)
     DescriptorCache(library.digest, backbone.fingerprint).write_packaged(vectors)
     print(f"{PACKAGED_FILE.name}: {len(specs)} specs, {PACKAGED_FILE.stat().st_size / 1e3:.0f} kB")
     for spec in specs:

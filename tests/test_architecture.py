@@ -26,6 +26,7 @@ ROWS = (
         "flow",
         "noise",
         "templates",
+        "template_bank",
         "descriptor_cache",
         "saliency",
         "continuity",

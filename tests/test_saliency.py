@@ -15,7 +15,7 @@ from tiny import TINY
 from torch import Tensor
 
 from anonymotion.backbone import Backbone, PatchFeatures, PatchGrid
-from anonymotion.errors import FeatureSpecMismatch, SettingsError
+from anonymotion.errors import FeatureSpecMismatch, SettingsError, WeightsError
 from anonymotion.registry import AGGREGATIONS, FeatureSpec
 from anonymotion.saliency import (
     OPERATIONS,
@@ -26,7 +26,8 @@ from anonymotion.saliency import (
     saliency_planes,
     upsample,
 )
-from anonymotion.templates import Rivals, TemplateBank, TemplateLibrary
+from anonymotion.template_bank import Rivals, TemplateBank, build_bank
+from anonymotion.templates import TemplateLibrary
 
 SPEC = FeatureSpec(short_side=56)
 WIDTH = 8
@@ -283,7 +284,7 @@ def test_contrast_weakens_only_what_a_rival_explains_better() -> None:
 def test_rivals_of_a_bank(library: TemplateLibrary, embedded_backbone: Backbone) -> None:
     """From the packaged cache: no pass over pictures is needed."""
     spec = FeatureSpec(layer=11, mean="library-1")
-    bank = library.bank(embedded_backbone, spec, ["hair"], contrast={"hair": 0.2, "lips": 0.1})
+    bank = build_bank(library, embedded_backbone, spec, ["hair"], contrast={"hair": 0.2, "lips": 0.1})
     rivals = bank.rivals
     assert rivals is not None
     assert rivals.asked_for.tolist()[:3] == [True, True, False]
@@ -293,3 +294,11 @@ def test_rivals_of_a_bank(library: TemplateLibrary, embedded_backbone: Backbone)
     assert rivals.class_index.unique().tolist() == list(range(len(rivals.asked_for)))
     background = [picture for picture in library.pictures.values() if picture.kind == "background"]
     assert (rivals.class_index == len(rivals.asked_for) - 1).sum() == 16 * len(background)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_descriptor_that_is_not_finite_stops_the_run(value: float) -> None:
+    broken = features()
+    broken.descriptors[1, 2, 3, 4] = value
+    with pytest.raises(WeightsError, match="not finite"):
+        patch_saliency(broken, bank([0], ("hair",)))

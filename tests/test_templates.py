@@ -12,11 +12,13 @@ import pytest
 import torch
 from tiny import TINY, patchwork, picture_entry, tiny_backbone, tiny_library, write_library
 
+from anonymotion import template_bank
 from anonymotion.backbone import Backbone
 from anonymotion.descriptor_cache import DescriptorCache, user_cache_folder
 from anonymotion.errors import TemplateError, UnknownAttributeError
-from anonymotion.registry import FeatureSpec
-from anonymotion.templates import ATTRIBUTES, GROUPS, Template, TemplateLibrary
+from anonymotion.registry import ATTRIBUTES, GROUPS, FeatureSpec
+from anonymotion.template_bank import build_bank, compute_vectors, template_descriptor
+from anonymotion.templates import Template, TemplateLibrary
 
 POINT = {"attribute": "hair", "picture": "one", "point": [3, 4]}
 
@@ -225,7 +227,7 @@ def test_a_file_that_is_no_picture(tmp_path: Path) -> None:
 def test_a_point_outside_its_picture_is_an_error(tmp_path: Path, tiny: Backbone, template: dict[str, Any]) -> None:
     loaded = TemplateLibrary.load(library_of(tmp_path, template=template))
     with pytest.raises(TemplateError, match="outside"):
-        loaded.bank(tiny, spec(), ["hair"])
+        build_bank(loaded, tiny, spec(), ["hair"])
 
 
 # Descriptors
@@ -234,11 +236,11 @@ def test_a_point_outside_its_picture_is_an_error(tmp_path: Path, tiny: Backbone,
 def test_a_point_is_its_cell_and_a_box_the_mean_of_its_cells(tiny: Backbone) -> None:
     image = torch.from_numpy(patchwork((56, 70)))[None]
     features = tiny.extract(image, [spec()])[spec()]
-    point = Template("hair", "one", point=(30, 45)).descriptor(features)
+    point = template_descriptor(Template("hair", "one", point=(30, 45)), features)
     assert torch.equal(point, features.descriptors[0, 3, 2])
-    box = Template("hair", "one", box=(15, 14, 55, 42)).descriptor(features)
+    box = template_descriptor(Template("hair", "one", box=(15, 14, 55, 42)), features)
     assert torch.allclose(box, features.descriptors[0, 1:3, 1:4].flatten(0, 1).mean(0), atol=1e-6)
-    everything = Template("hair", "one", box=(0, 0, 70, 56)).descriptor(features)
+    everything = template_descriptor(Template("hair", "one", box=(0, 0, 70, 56)), features)
     assert torch.allclose(everything, features.descriptors[0].flatten(0, 1).mean(0), atol=1e-6)
 
 
@@ -248,13 +250,13 @@ def test_a_bank_holds_the_exemplars_asked_for_in_the_order_of_the_attributes(tmp
     def descriptor(number: int) -> torch.Tensor:
         template = loaded.templates[number]
         image = torch.from_numpy(loaded.pictures[template.picture].read().copy())[None]
-        return template.descriptor(tiny.extract(image, [spec()])[spec()])
+        return template_descriptor(template, tiny.extract(image, [spec()])[spec()])
 
-    bank = loaded.bank(tiny, spec(), ["torso", "hair"])
+    bank = build_bank(loaded, tiny, spec(), ["torso", "hair"])
     assert bank.attributes == ("torso", "hair")
     assert bank.attribute_index.tolist() == [0, 0, 1, 1], "the negative exemplar is not among them"
     assert torch.allclose(bank.descriptors, torch.stack([descriptor(i) for i in (1, 3, 0, 2)]), atol=1e-5)
-    first = loaded.bank(tiny, spec(), ["torso", "hair"], first_only=True)
+    first = build_bank(loaded, tiny, spec(), ["torso", "hair"], first_only=True)
     assert torch.allclose(first.descriptors, torch.stack([descriptor(1), descriptor(0)]), atol=1e-5)
 
 
@@ -265,15 +267,15 @@ def test_the_mean_is_the_mean_over_pictures_of_their_means(tmp_path: Path, tiny:
     for picture in loaded.pictures.values():
         image = torch.from_numpy(picture.read().copy())[None]
         means.append(tiny.extract(image, [spec()])[spec()].descriptors[0].flatten(0, 1).mean(0))
-    bank = loaded.bank(tiny, debiased, ["hair"])
+    bank = build_bank(loaded, tiny, debiased, ["hair"])
     assert bank.mean is not None
     assert torch.allclose(bank.mean, torch.stack(means).mean(0), atol=1e-5)
-    assert loaded.bank(tiny, spec(), ["hair"]).mean is None
+    assert build_bank(loaded, tiny, spec(), ["hair"]).mean is None
 
 
 def test_a_bank_of_an_unknown_attribute(tmp_path: Path, tiny: Backbone) -> None:
     with pytest.raises(UnknownAttributeError):
-        tiny_library(tmp_path).bank(tiny, spec(), ["leg"])
+        build_bank(tiny_library(tmp_path), tiny, spec(), ["leg"])
 
 
 # The cache
@@ -288,20 +290,19 @@ def counted(
     """A library in an empty cache, and the specs that it has computed descriptors of so far."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     computed: list[FeatureSpec] = []
-    original = TemplateLibrary.compute_vectors
 
-    def compute(self: TemplateLibrary, backbone: Backbone, specs: list[FeatureSpec]) -> dict:
+    def compute(library: TemplateLibrary, backbone: Backbone, specs: list[FeatureSpec]) -> dict:
         computed.extend(specs)
-        return original(self, backbone, specs)
+        return compute_vectors(library, backbone, specs)
 
-    monkeypatch.setattr(TemplateLibrary, "compute_vectors", compute)
+    monkeypatch.setattr(template_bank, "compute_vectors", compute)
     return tiny_library(tmp_path / "library"), computed
 
 
 def test_descriptors_are_computed_once_and_read_back_equal(counted: Counted, tiny: Backbone) -> None:
     loaded, computed = counted
-    first = loaded.bank(tiny, spec(mean="library-1"), ["hair"])
-    again = loaded.bank(tiny, spec(mean="library-1"), ["hair"])
+    first = build_bank(loaded, tiny, spec(mean="library-1"), ["hair"])
+    again = build_bank(loaded, tiny, spec(mean="library-1"), ["hair"])
     assert len(computed) == 1
     assert torch.equal(first.descriptors, again.descriptors)
     assert first.mean is not None
@@ -309,7 +310,7 @@ def test_descriptors_are_computed_once_and_read_back_equal(counted: Counted, tin
     assert torch.equal(first.mean, again.mean)
     (entry,) = user_cache_folder().iterdir()
     assert entry.suffix == ".safetensors"
-    raw = loaded.bank(tiny, spec(), ["hair"])
+    raw = build_bank(loaded, tiny, spec(), ["hair"])
     assert len(computed) == 1, "raw and de-biased descriptors share an entry"
     assert torch.equal(raw.descriptors, first.descriptors)
 
@@ -317,30 +318,30 @@ def test_descriptors_are_computed_once_and_read_back_equal(counted: Counted, tin
 @pytest.mark.parametrize("change", [{"layer": 1}, {"facet": "value"}, {"stride": 7}, {"short_side": 70}])
 def test_an_entry_is_not_found_for_another_spec(counted: Counted, tiny: Backbone, change: dict[str, Any]) -> None:
     loaded, computed = counted
-    loaded.bank(tiny, spec(), ["hair"])
-    loaded.bank(tiny, spec(**change), ["hair"])
+    build_bank(loaded, tiny, spec(), ["hair"])
+    build_bank(loaded, tiny, spec(**change), ["hair"])
     assert computed == [spec(), spec(**change)]
 
 
 def test_an_entry_is_not_found_for_other_weights_or_another_library(counted: Counted, tiny: Backbone) -> None:
     loaded, computed = counted
-    loaded.bank(tiny, spec(), ["hair"])
-    loaded.bank(tiny_backbone(seed=1), spec(), ["hair"])
+    build_bank(loaded, tiny, spec(), ["hair"])
+    build_bank(loaded, tiny_backbone(seed=1), spec(), ["hair"])
     assert len(computed) == 2
-    replace(loaded, digest="another").bank(tiny, spec(), ["hair"])
+    build_bank(replace(loaded, digest="another"), tiny, spec(), ["hair"])
     assert len(computed) == 3
 
 
 @pytest.mark.parametrize("damage", [b"", b"xx", None])
 def test_a_damaged_entry_is_computed_again_and_repaired(counted: Counted, tiny: Backbone, damage: bytes | None) -> None:
     loaded, computed = counted
-    first = loaded.bank(tiny, spec(), ["hair"])
+    first = build_bank(loaded, tiny, spec(), ["hair"])
     (entry,) = user_cache_folder().iterdir()
     entry.write_bytes(entry.read_bytes()[:-7] if damage is None else damage)
-    again = loaded.bank(tiny, spec(), ["hair"])
+    again = build_bank(loaded, tiny, spec(), ["hair"])
     assert len(computed) == 2
     assert torch.equal(first.descriptors, again.descriptors)
-    loaded.bank(tiny, spec(), ["hair"])
+    build_bank(loaded, tiny, spec(), ["hair"])
     assert len(computed) == 2
 
 
@@ -351,7 +352,7 @@ def test_a_cache_that_cannot_be_written_only_costs_time(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     for _ in range(2):
-        assert len(loaded.bank(tiny, spec(), ["hair"]).descriptors) == 2
+        assert len(build_bank(loaded, tiny, spec(), ["hair"]).descriptors) == 2
     assert len(computed) == 2
 
 
@@ -361,14 +362,14 @@ def test_the_packaged_file_is_read_before_the_users_cache(
     loaded, computed = counted
     packaged = tmp_path / "packaged.safetensors"
     cache = DescriptorCache(loaded.digest, tiny.fingerprint)
-    vectors = loaded.compute_vectors(tiny, [spec()])
+    vectors = compute_vectors(loaded, tiny, [spec()])
     cache.write_packaged(vectors, packaged)
     monkeypatch.setattr("anonymotion.descriptor_cache.PACKAGED_FILE", packaged)
     computed.clear()
-    bank = loaded.bank(tiny, spec(mean="library-1"), ["hair"])
+    bank = build_bank(loaded, tiny, spec(mean="library-1"), ["hair"])
     assert computed == []
     expected = vectors[spec()]["templates"][[0, 2]]
     assert torch.allclose(bank.descriptors, expected, rtol=1e-3, atol=1e-3)
     assert not user_cache_folder().exists()
-    loaded.bank(tiny, spec(layer=1), ["hair"])
+    build_bank(loaded, tiny, spec(layer=1), ["hair"])
     assert computed == [spec(layer=1)]

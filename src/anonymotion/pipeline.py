@@ -33,6 +33,7 @@ from anonymotion.presets import Settings, settings_for
 from anonymotion.registry import FeatureSpec
 from anonymotion.results import Coverage, Stopwatch
 from anonymotion.saliency import aggregate, saliency_planes
+from anonymotion.template_bank import build_bank
 from anonymotion.templates import TemplateLibrary
 
 FrameLike = TypeVar("FrameLike", bound=np.ndarray | Tensor)
@@ -105,7 +106,8 @@ class Hider:
         self.flow = load_flow(self.settings.flow, self.device.device, flow_weights)
         contrast = {name: self.settings.contrast[name] for name in self.attributes}
         self._banks = [
-            library.bank(
+            build_bank(
+                library,
                 self.backbone,
                 spec,
                 names,

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anonymotion.backbone import PatchFeatures, PatchGrid
-from anonymotion.errors import FeatureSpecMismatch, SettingsError
-from anonymotion.templates import Rivals, TemplateBank
+from anonymotion.errors import FeatureSpecMismatch, SettingsError, WeightsError
+from anonymotion.template_bank import Rivals, TemplateBank
 
 # How sharply a better match outweighs a worse one: a cosine higher by 0.1 counts e^2 = 7.4 times as much.
 EVIDENCE_SHARPNESS = 20.0
@@ -27,10 +27,16 @@ EVIDENCE_SHARPNESS = 20.0
 def patch_saliency(features: PatchFeatures, bank: TemplateBank) -> Tensor:
     """max(0, cos(K(tau_i), K(I_j))) of every exemplar and cell: (T, N, rows, columns) float32 in [0, 1].
 
-    Raises FeatureSpecMismatch if the two were made differently: such a cosine means nothing.
+    Raises FeatureSpecMismatch if the two were made differently: such a cosine means nothing; WeightsError if a
+    descriptor is not finite.
     """
     if features.spec != bank.spec.raw:
         raise FeatureSpecMismatch(f"features of {features.spec} cannot be compared with templates of {bank.spec.raw}")
+    # A comparison with NaN is false, and what is not over its threshold would be shown: stop instead.
+    if not torch.isfinite(features.descriptors).all():
+        raise WeightsError(
+            "the descriptors of a frame are not finite: the weights are damaged, or the device is faulty"
+        )
     return _cosine(features, bank.descriptors, bank.mean).clamp(0, 1)
 
 

@@ -1,10 +1,9 @@
 """Templates: an attribute, a picture, and a point or box in it (section 3.1 of the paper).
 
 A library is a folder with a `library.toml` and pictures.  The built-in one has the paper's nine attributes.
-`TemplateLibrary.bank` turns the templates of some attributes into descriptors of one FeatureSpec, from a cache
-where there is one.
+No network is needed for any of it.
 
-Not here: comparing descriptors (saliency), thresholds (presets), the file format of exchanged templates.
+Not here: descriptors of templates (template_bank), thresholds (presets), the file format of exchanged templates.
 """
 
 from __future__ import annotations
@@ -12,24 +11,19 @@ from __future__ import annotations
 import difflib
 import hashlib
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from anonymotion.backbone import Backbone, PatchFeatures
-from anonymotion.descriptor_cache import DescriptorCache
-from anonymotion.errors import SettingsError, TemplateError, UnknownAttributeError
-from anonymotion.registry import ATTRIBUTES, GROUPS, FeatureSpec
+from anonymotion.errors import TemplateError, UnknownAttributeError
+from anonymotion.registry import ATTRIBUTES, GROUPS
 
 BUILTIN_FOLDER = Path(__file__).parent / "library"
 SCHEMA_VERSION = 1
-BACKGROUND_GRID = 4
 PICTURE_KINDS = ("photograph", "rendered", "background")
 
 
@@ -91,60 +85,6 @@ class Template:
         assert self.box is not None  # noqa: S101 - for mypy: checked above
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
-    def descriptor(self, features: PatchFeatures) -> Tensor:
-        """(D,) descriptor: of the patch at the point, or the mean over the patches between the box's corners."""
-        height, width = features.grid.image_size_hw
-        if self.point is not None:
-            x0, y0 = x1, y1 = self.point
-        else:
-            assert self.box is not None  # noqa: S101 - for mypy: checked above
-            x0, y0, x1, y1 = self.box
-            x1, y1 = min(x1, width) - 1, min(y1, height) - 1
-        try:
-            (top, left), (bottom, right) = features.grid.cell_at(x0, y0), features.grid.cell_at(x1, y1)
-        except SettingsError as error:
-            raise TemplateError(f"template of {self.attribute!r} in picture {self.picture!r}: {error}") from error
-        return features.descriptors[0, top : bottom + 1, left : right + 1].mean(dim=(0, 1))
-
-
-@dataclass(frozen=True)
-class Rivals:
-    """Everything a library knows, in classes: what was asked for, and what else a patch could be.
-
-    descriptors: (M, D) float32, raw.  class_index: (M,) int64 into the classes.  asked_for: (C,) bool.
-    The other classes are the attributes not asked for, the negative templates of those that were, and
-    background.  contrast: (A,) float32 in [0, 1], for each attribute of the bank the share of the evidence below
-    which its saliency is weakened; 0 for never.
-    """
-
-    descriptors: Tensor
-    class_index: Tensor
-    asked_for: Tensor
-    contrast: Tensor
-
-
-@dataclass(frozen=True)
-class TemplateBank:
-    """The exemplars of some attributes as descriptors of one spec.
-
-    descriptors: (N, D) float32, raw.  attribute_index: (N,) int64, which of `attributes` each belongs to.
-    mean: (D,) float32, the de-biasing vector named by `spec.mean`, or None for raw comparison.
-    rivals: what else a patch could be, or None where nothing is to be weighed against.
-    """
-
-    spec: FeatureSpec
-    attributes: tuple[str, ...]
-    descriptors: Tensor
-    attribute_index: Tensor
-    mean: Tensor | None
-    rivals: Rivals | None = None
-
-    def __post_init__(self) -> None:
-        if (self.mean is None) != (self.spec.mean is None):
-            raise ValueError("a bank has a mean exactly if its spec names one")
-        if len(self.descriptors) != len(self.attribute_index):
-            raise ValueError("a bank needs one attribute index per descriptor")
-
 
 @dataclass(frozen=True)
 class TemplateLibrary:
@@ -202,7 +142,7 @@ class TemplateLibrary:
         for name in (word.strip().lower() for word in names):
             for attribute in GROUPS.get(name, (name,)):
                 if attribute not in self.attributes:
-                    raise UnknownAttributeError(self._unknown(name))
+                    raise UnknownAttributeError(self.unknown(name))
                 expanded[attribute] = None
         if not expanded:
             raise UnknownAttributeError(f"no attribute was named: use some of {', '.join((*self.attributes, *GROUPS))}")
@@ -212,9 +152,10 @@ class TemplateLibrary:
         """Raise UnknownAttributeError if a name is neither in this library nor one of the standard ones."""
         for name in names:
             if name not in {*self.attributes, *ATTRIBUTES, *GROUPS}:
-                raise UnknownAttributeError(self._unknown(name))
+                raise UnknownAttributeError(self.unknown(name))
 
-    def _unknown(self, name: str) -> str:
+    def unknown(self, name: str) -> str:
+        """What to say of a name that is not here: the known ones, and the nearest."""
         known = (*self.attributes, *GROUPS)
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -223,100 +164,6 @@ class TemplateLibrary:
     def exemplars(self, attribute: str) -> tuple[Template, ...]:
         """The positive templates of an attribute, the best one first."""
         return tuple(t for t in self.templates if t.attribute == attribute and not t.negative)
-
-    def bank(
-        self,
-        backbone: Backbone,
-        spec: FeatureSpec,
-        attributes: Sequence[str],
-        *,
-        first_only: bool = False,
-        contrast: Mapping[str, float] | None = None,
-    ) -> TemplateBank:
-        """The exemplars of `attributes` as descriptors of `spec`; with `first_only` one per attribute.
-
-        `contrast`: of every attribute of the run, also those of other banks; then the bank has rivals.
-        """
-        vectors = self._vectors(backbone, spec)
-        chosen: list[int] = []
-        index: list[int] = []
-        for position, attribute in enumerate(attributes):
-            rows = [i for i, t in enumerate(self.templates) if t.attribute == attribute and not t.negative]
-            if not rows:
-                raise UnknownAttributeError(self._unknown(attribute))
-            rows = rows[:1] if first_only else rows
-            chosen += rows
-            index += [position] * len(rows)
-        mean = vectors["mean"] if spec.mean is not None else None
-        rivals = None if contrast is None else self._rivals(vectors, attributes, contrast)
-        bank_index = torch.tensor(index, device=backbone.device)
-        return TemplateBank(spec, tuple(attributes), vectors["templates"][chosen], bank_index, mean, rivals)
-
-    def _rivals(self, vectors: dict[str, Tensor], attributes: Sequence[str], contrast: Mapping[str, float]) -> Rivals:
-        """Classes in this order: what was asked for, other attributes, negatives of the former, background."""
-        names = [*contrast, *(name for name in self.attributes if name not in contrast)]
-        kinds = [(name, False) for name in names] + [(name, True) for name in contrast]
-        members_of = {
-            kind: [i for i, t in enumerate(self.templates) if (t.attribute, t.negative) == kind] for kind in kinds
-        }
-        classes = [members_of[kind] for kind in kinds if members_of[kind]]
-        parts = [vectors["templates"][members] for members in classes]
-        if len(vectors["background"]):
-            parts.append(vectors["background"])
-        device = vectors["templates"].device
-        index = torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)])
-        return Rivals(
-            descriptors=torch.cat(parts),
-            class_index=index.to(device),
-            asked_for=(torch.arange(len(parts)) < len(contrast)).to(device),
-            contrast=torch.tensor([contrast[name] for name in attributes], device=device),
-        )
-
-    def _vectors(self, backbone: Backbone, spec: FeatureSpec) -> dict[str, Tensor]:
-        """`templates` (N, D) in file order, `background` (B, D), `mean` (D,): from the cache, or computed."""
-        cache = DescriptorCache(self.digest, backbone.fingerprint)
-        vectors = cache.read(spec)
-        if vectors is None:
-            vectors = self.compute_vectors(backbone, [spec])[spec]
-            cache.write(spec, vectors)
-        return {name: tensor.to(backbone.device) for name, tensor in vectors.items()}
-
-    def compute_vectors(self, backbone: Backbone, specs: Sequence[FeatureSpec]) -> dict[FeatureSpec, dict[str, Tensor]]:
-        """Descriptors of templates and background, and the de-biasing mean, for each spec; one pass per picture.
-
-        Background is an even grid of patches of each picture with nobody in it.  The mean is fixed: the mean
-        over this library's pictures of each one's mean descriptor.  It is never taken from the video, where a
-        frame full of one thing would subtract that thing.
-        """
-        means: dict[FeatureSpec, list[Tensor]] = {spec: [] for spec in specs}
-        found: dict[FeatureSpec, dict[int, Tensor]] = {spec: {} for spec in specs}
-        background: dict[FeatureSpec, list[Tensor]] = {spec: [] for spec in specs}
-        for picture in self.pictures.values():
-            image = torch.from_numpy(picture.read().copy())[None]
-            for spec, features in backbone.extract(image, specs).items():
-                means[spec].append(features.descriptors.mean(dim=(0, 1, 2)))
-                if picture.kind == "background":
-                    background[spec].append(_even_patches(features))
-                for number, template in enumerate(self.templates):
-                    if template.picture == picture.id:
-                        found[spec][number] = template.descriptor(features)
-        return {
-            spec: {
-                "templates": torch.stack([found[spec][i] for i in range(len(self.templates))]).cpu(),
-                "background": torch.cat([*background[spec], means[spec][0].new_empty(0, len(means[spec][0]))]).cpu(),
-                "mean": torch.stack(means[spec]).mean(dim=0).cpu(),
-            }
-            for spec in specs
-        }
-
-
-def _even_patches(features: PatchFeatures) -> Tensor:
-    """Descriptors of BACKGROUND_GRID x BACKGROUND_GRID evenly spaced cells, (n, D)."""
-    rows, columns = (
-        torch.tensor(sorted({round(i * (count - 1) / (BACKGROUND_GRID - 1)) for i in range(BACKGROUND_GRID)}))
-        for count in (features.grid.rows, features.grid.columns)
-    )
-    return features.descriptors[0, rows][:, columns].flatten(0, 1)
 
 
 def _parse(path: Path, content: dict[str, Any], table: str, build: Any) -> list[Any]:

@@ -1,0 +1,180 @@
+"""Templates as descriptors of one FeatureSpec, from a cache where there is one.
+
+A bank holds the exemplars that frames are compared with and, for presets that weigh them, the rivals: what else a
+patch could be.
+
+Not here: which templates there are (templates), the comparison (saliency), where entries are kept (descriptor_cache).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from anonymotion.backbone import Backbone, PatchFeatures
+from anonymotion.descriptor_cache import DescriptorCache
+from anonymotion.errors import SettingsError, TemplateError, UnknownAttributeError
+from anonymotion.registry import FeatureSpec
+from anonymotion.templates import Template, TemplateLibrary
+
+BACKGROUND_GRID = 4
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Everything a library knows, in classes: what was asked for, and what else a patch could be.
+
+    descriptors: (M, D) float32, raw.  class_index: (M,) int64 into the classes.  asked_for: (C,) bool.
+    The other classes are the attributes not asked for, the negative templates of those that were, and
+    background.  contrast: (A,) float32 in [0, 1], for each attribute of the bank the share of the evidence below
+    which its saliency is weakened; 0 for never.
+    """
+
+    descriptors: Tensor
+    class_index: Tensor
+    asked_for: Tensor
+    contrast: Tensor
+
+
+@dataclass(frozen=True)
+class TemplateBank:
+    """The exemplars of some attributes as descriptors of one spec.
+
+    descriptors: (N, D) float32, raw.  attribute_index: (N,) int64, which of `attributes` each belongs to.
+    mean: (D,) float32, the de-biasing vector named by `spec.mean`, or None for raw comparison.
+    rivals: what else a patch could be, or None where nothing is to be weighed against.
+    """
+
+    spec: FeatureSpec
+    attributes: tuple[str, ...]
+    descriptors: Tensor
+    attribute_index: Tensor
+    mean: Tensor | None
+    rivals: Rivals | None = None
+
+    def __post_init__(self) -> None:
+        if (self.mean is None) != (self.spec.mean is None):
+            raise ValueError("a bank has a mean exactly if its spec names one")
+        if len(self.descriptors) != len(self.attribute_index):
+            raise ValueError("a bank needs one attribute index per descriptor")
+
+
+def build_bank(
+    library: TemplateLibrary,
+    backbone: Backbone,
+    spec: FeatureSpec,
+    attributes: Sequence[str],
+    *,
+    first_only: bool = False,
+    contrast: Mapping[str, float] | None = None,
+) -> TemplateBank:
+    """The exemplars of `attributes` as descriptors of `spec`; with `first_only` one per attribute.
+
+    `contrast`: of every attribute of the run, also those of other banks; then the bank has rivals.
+    """
+    vectors = _vectors(library, backbone, spec)
+    chosen: list[int] = []
+    index: list[int] = []
+    for position, attribute in enumerate(attributes):
+        rows = [i for i, t in enumerate(library.templates) if t.attribute == attribute and not t.negative]
+        if not rows:
+            raise UnknownAttributeError(library.unknown(attribute))
+        rows = rows[:1] if first_only else rows
+        chosen += rows
+        index += [position] * len(rows)
+    mean = vectors["mean"] if spec.mean is not None else None
+    rivals = None if contrast is None else _rivals(library, vectors, attributes, contrast)
+    bank_index = torch.tensor(index, device=backbone.device)
+    return TemplateBank(spec, tuple(attributes), vectors["templates"][chosen], bank_index, mean, rivals)
+
+
+def _rivals(
+    library: TemplateLibrary, vectors: dict[str, Tensor], attributes: Sequence[str], contrast: Mapping[str, float]
+) -> Rivals:
+    """Classes in this order: what was asked for, other attributes, negatives of the former, background."""
+    names = [*contrast, *(name for name in library.attributes if name not in contrast)]
+    kinds = [(name, False) for name in names] + [(name, True) for name in contrast]
+    members_of = {
+        kind: [i for i, t in enumerate(library.templates) if (t.attribute, t.negative) == kind] for kind in kinds
+    }
+    classes = [members_of[kind] for kind in kinds if members_of[kind]]
+    parts = [vectors["templates"][members] for members in classes]
+    if len(vectors["background"]):
+        parts.append(vectors["background"])
+    device = vectors["templates"].device
+    index = torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)])
+    return Rivals(
+        descriptors=torch.cat(parts),
+        class_index=index.to(device),
+        asked_for=(torch.arange(len(parts)) < len(contrast)).to(device),
+        contrast=torch.tensor([contrast[name] for name in attributes], device=device),
+    )
+
+
+def _vectors(library: TemplateLibrary, backbone: Backbone, spec: FeatureSpec) -> dict[str, Tensor]:
+    """`templates` (N, D) in file order, `background` (B, D), `mean` (D,): from the cache, or computed."""
+    cache = DescriptorCache(library.digest, backbone.fingerprint)
+    vectors = cache.read(spec)
+    if vectors is None:
+        vectors = compute_vectors(library, backbone, [spec])[spec]
+        cache.write(spec, vectors)
+    return {name: tensor.to(backbone.device) for name, tensor in vectors.items()}
+
+
+def compute_vectors(
+    library: TemplateLibrary, backbone: Backbone, specs: Sequence[FeatureSpec]
+) -> dict[FeatureSpec, dict[str, Tensor]]:
+    """Descriptors of templates and background, and the de-biasing mean, for each spec; one pass per picture.
+
+    Background is an even grid of patches of each picture with nobody in it.  The mean is fixed: the mean
+    over this library's pictures of each one's mean descriptor.  It is never taken from the video, where a
+    frame full of one thing would subtract that thing.
+    """
+    means: dict[FeatureSpec, list[Tensor]] = {spec: [] for spec in specs}
+    found: dict[FeatureSpec, dict[int, Tensor]] = {spec: {} for spec in specs}
+    background: dict[FeatureSpec, list[Tensor]] = {spec: [] for spec in specs}
+    for picture in library.pictures.values():
+        image = torch.from_numpy(picture.read().copy())[None]
+        for spec, features in backbone.extract(image, specs).items():
+            means[spec].append(features.descriptors.mean(dim=(0, 1, 2)))
+            if picture.kind == "background":
+                background[spec].append(_even_patches(features))
+            for number, template in enumerate(library.templates):
+                if template.picture == picture.id:
+                    found[spec][number] = template_descriptor(template, features)
+    return {
+        spec: {
+            "templates": torch.stack([found[spec][i] for i in range(len(library.templates))]).cpu(),
+            "background": torch.cat([*background[spec], means[spec][0].new_empty(0, len(means[spec][0]))]).cpu(),
+            "mean": torch.stack(means[spec]).mean(dim=0).cpu(),
+        }
+        for spec in specs
+    }
+
+
+def template_descriptor(template: Template, features: PatchFeatures) -> Tensor:
+    """(D,) descriptor: of the patch at the point, or the mean over the patches between the box's corners."""
+    height, width = features.grid.image_size_hw
+    if template.point is not None:
+        x0, y0 = x1, y1 = template.point
+    else:
+        assert template.box is not None  # noqa: S101 - for mypy: checked above
+        x0, y0, x1, y1 = template.box
+        x1, y1 = min(x1, width) - 1, min(y1, height) - 1
+    try:
+        (top, left), (bottom, right) = features.grid.cell_at(x0, y0), features.grid.cell_at(x1, y1)
+    except SettingsError as error:
+        raise TemplateError(f"template of {template.attribute!r} in picture {template.picture!r}: {error}") from error
+    return features.descriptors[0, top : bottom + 1, left : right + 1].mean(dim=(0, 1))
+
+
+def _even_patches(features: PatchFeatures) -> Tensor:
+    """Descriptors of BACKGROUND_GRID x BACKGROUND_GRID evenly spaced cells, (n, D)."""
+    rows, columns = (
+        torch.tensor(sorted({round(i * (count - 1) / (BACKGROUND_GRID - 1)) for i in range(BACKGROUND_GRID)}))
+        for count in (features.grid.rows, features.grid.columns)
+    )
+    return features.descriptors[0, rows][:, columns].flatten(0, 1)
