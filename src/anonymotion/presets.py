@@ -96,9 +96,9 @@ class Settings:
         "saliency in 0..1 from which a pixel is hidden, for --composite replace; 0.5,hair=0.4",
     )
     contrast: PerAttribute[float] = _option(
-        PerAttribute(0.01, (("hair", 0.05), ("body", 0.1))),
+        PerAttribute(0.001, (("hair", 0.01), ("body", 0.05))),
         "share of the evidence in 0..1 that what was asked for needs against all else in the library, or its "
-        "saliency is weakened in proportion; 0: off; 0.01,hair=0.05",
+        "saliency is weakened in proportion; 0: off; 0.001,hair=0.01",
     )
     dilation: float = _option(1.5, "growth of the mask in percent of the frame's short side, 0 to 25")
     feather: float = _option(0.5, "width of the soft rim outside the mask in percent of the short side, 0 to 10")
