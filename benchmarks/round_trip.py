@@ -47,11 +47,10 @@ def main() -> None:
                 for one, other in zip(before, after, strict=True):
                     ratios.append(psnr(one.image, other.image))
                     delays.append(abs(one.time_seconds - other.time_seconds))
-            print(
-                f"{clip.stem[:40]:40} {len(ratios):4} frames  PSNR mean {np.mean(ratios):5.1f}  worst {min(ratios):5.1f}"
-                f" dB  time {1000 * max(delays):.2f} ms  size x{size_of(written) / size_of(clip):.2f}",
-                flush=True,
-            )
+            quality = f"PSNR mean {np.mean(ratios):5.1f}  worst {min(ratios):5.1f} dB"
+            size = f"size x{size_of(written) / size_of(clip):.2f}"
+            name = f"{clip.stem[:40]:40} {len(ratios):4} frames"
+            print(f"{name}  {quality}  time {1000 * max(delays):.2f} ms  {size}", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ from tiny import TINY_SETTINGS, tiny_library
 
 from anonymotion import pipeline, video
 from anonymotion.backbone import Backbone
-from anonymotion.errors import FlowError, NothingMatchedError, OutputError
+from anonymotion.errors import FlowError, NothingMatchedError, OutputError, SettingsError
 from anonymotion.results import HideResult, Progress
 from anonymotion.run import FileOptions, hide_video, saliency_video
+from anonymotion.target import HiddenFolder
 
 Run = Callable[..., HideResult]
 
@@ -254,3 +255,24 @@ def test_saliency_as_video_and_as_folder(tiny: Backbone, tmp_path: Path) -> None
     names = sorted(path.name for path in (tmp_path / "heat").iterdir())
     assert names == [f"{name}_{i:06d}.png" for name in ("hair", "torso") for i in range(3)]
     assert size_of(tmp_path / "heat" / names[0]) == (96, 64)
+
+
+def test_outputs_must_be_different_places(run: Run, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=2)
+    both = FileOptions(masks=tmp_path / "x", dump=tmp_path / "y" / ".." / "x")
+    with pytest.raises(SettingsError, match="different paths"):
+        run(clip, tmp_path / "hidden.mp4", files=both)
+    with pytest.raises(SettingsError, match="different paths"):
+        run(clip, tmp_path / "x", files=FileOptions(masks=tmp_path / "x"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "library"]
+
+
+def test_no_video_appears_where_a_folder_cannot(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: HiddenFolder) -> None:
+        raise OutputError("no")
+
+    monkeypatch.setattr(HiddenFolder, "commit", refuse)
+    clip = make_clip(tmp_path / "clip.mp4", frames=2)
+    with pytest.raises(OutputError):
+        run(clip, tmp_path / "hidden.mp4", threshold=0.01, files=FileOptions(masks=tmp_path / "masks"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "library"]

@@ -57,6 +57,16 @@ class FileOptions:
         if not Fraction(1, 1000) <= self.frame_rate <= 1000:
             raise SettingsError(f"frame rate {self.frame_rate} is not in 0.001..1000 frames per second")
 
+    def open(self, source: Path) -> video.Source:
+        """Open the input as these options say."""
+        return video.open_source(source, frame_rate=self.frame_rate, allow_truncated=self.allow_truncated)
+
+    def check_distinct(self, output: Path) -> None:
+        """Raise SettingsError if two of output, masks and dump are one place: one would replace the other."""
+        given = [path.resolve() for path in (output, self.masks, self.dump) if path is not None]
+        if len(set(given)) < len(given):
+            raise SettingsError("output, --export-masks and --dump must be different paths: two of them are the same")
+
 
 def hide_video(
     source: str | Path,
@@ -76,12 +86,11 @@ def hide_video(
     """
     source, output = Path(source), Path(output)
     files = files or FileOptions()
+    files.check_distinct(output)
     started = time.perf_counter()
     with ExitStack() as stack:
         # Files first: a mistyped path should not wait for a network to load.
-        reader = stack.enter_context(
-            video.open_source(source, frame_rate=files.frame_rate, allow_truncated=files.allow_truncated)
-        )
+        reader = stack.enter_context(files.open(source))
         sink = stack.enter_context(
             video.open_sink(
                 output,
@@ -121,11 +130,12 @@ def hide_video(
                 f"{' and '.join(hider.attributes)} matched nothing in {coverage.frames} frames, so nothing was "
                 "written: choose other attributes, lower --threshold, or pass --allow-empty to write it as it is"
             )
-        with hider.stopwatch("encode"):
-            sink.commit()
+        # The video last: if a folder cannot be put in place, there is no output.
         for folder in (masks, dump):
             if folder is not None:
                 folder.commit()
+        with hider.stopwatch("encode"):
+            sink.commit()
         notes = (*reader.notes, *sink.notes)
         audio = "none" if not reader.info.audio else "copy" if sink.keeps_audio else "drop"
     seconds = {**hider.stopwatch.seconds, "total": time.perf_counter() - started}
@@ -155,9 +165,7 @@ def saliency_video(
     source, output = Path(source), Path(output)
     files = files or FileOptions()
     with ExitStack() as stack:
-        reader = stack.enter_context(
-            video.open_source(source, frame_rate=files.frame_rate, allow_truncated=files.allow_truncated)
-        )
+        reader = stack.enter_context(files.open(source))
         folder = sink = None
         if not output.suffix or output.is_dir():
             folder = stack.enter_context(HiddenFolder(output, HEAT_MAP_FILES, force=files.force))
