@@ -128,6 +128,7 @@ def test_hide_with_json_prints_one_document(tmp_path: Path) -> None:
     assert document["attributes"] == ["forehead", "eyes", "cheek", "lips", "hair"]
     assert document["device"]["reason"]
     assert "Best effort" in result.stderr
+    assert ("nothing was found in" in result.stderr) == (document["coverage"]["frames_without_match"] > 0)
     again = invoke(*arguments)
     assert json.loads(again.stdout)["error"]["exit_status"] == 1
     assert "--force" in one_line_error(again)

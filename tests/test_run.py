@@ -113,6 +113,8 @@ def test_strict_dump_and_masks(run: Run, tmp_path: Path) -> None:
     settings = {"threshold": "0.3,torso=0.35", "dilation": 2.0, "feather": 2.0}
     run(clip, tmp_path / "hidden.mp4", "hair,torso", files=files, **settings)
     frames = load_dump(files.dump or tmp_path)
+    written = json.loads((tmp_path / "dump" / "attributes.json").read_text())
+    assert written["thresholds"] == {"hair": 0.3, "torso": 0.35}
     assert stat.S_IMODE((tmp_path / "dump").stat().st_mode) == 0o700
     box = np.ones((2 * 3 + 1, 2 * 3 + 1), bool)  # 2 % of 160 pixels is 3.2
     some = 0

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from anonymotion.target import HiddenFile, HiddenFolder, reason
 if TYPE_CHECKING:
     from PIL import Image
 
+    from anonymotion.presets import Settings
     from anonymotion.templates import TemplateLibrary
 
 
@@ -65,11 +66,15 @@ class DumpWriter:
     zeros in frame 0; noise (H, W, 3) float32 in 0..255.
     """
 
-    def __init__(self, folder: HiddenFolder, attributes: Iterable[str], settings: dict[str, Any]) -> None:
+    def __init__(self, folder: HiddenFolder, attributes: Iterable[str], settings: Settings) -> None:
         self._folder, self._index = folder, 0
+        names = list(attributes)
         content = {
-            "attributes": list(attributes),
-            "settings": settings,
+            "attributes": names,
+            "thresholds": {name: settings.threshold[name] for name in names},
+            "layers": {name: settings.layer[name] for name in names},
+            "contrasts": {name: settings.contrast[name] for name in names},
+            "settings": settings.as_json(),
             "warning": "This folder holds clean frames. It is for checking, not for release.",
         }
         (folder.partial / "attributes.json").write_text(json.dumps(content, indent=2) + "\n")

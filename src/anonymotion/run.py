@@ -111,7 +111,7 @@ def hide_video(
         if masks is not None:
             extras.append(MaskWriter(masks))
         if dump is not None:
-            extras.append(DumpWriter(dump, hider.attributes, hider.settings.as_json()))
+            extras.append(DumpWriter(dump, hider.attributes, hider.settings))
 
         coverage = Coverage(hider.attributes)
         pending: deque[video.Frame] = deque()

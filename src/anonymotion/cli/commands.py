@@ -132,10 +132,12 @@ def hide(
             tell(f"not for release: {reason}", warning=True)
         share, empty = result.coverage["hidden_share_mean"], result.coverage["frames_without_match"]
         tell(
-            f"hid {', '.join(result.attributes)} in {result.frames} frames ({share:.1%} of the pixels; nothing found "
-            f"in {empty} frames) with {result.backbone['name']} and {result.flow} on {result.device['name']}, "
+            f"hid {', '.join(result.attributes)} in {result.frames} frames ({share:.1%} of the pixels) with "
+            f"{result.backbone['name']} and {result.flow} on {result.device['name']}, "
             f"{result.frames_per_second:.1f} frames/s, audio: {result.audio}"
         )
+        if empty:
+            tell(f"nothing was found in {empty} of {result.frames} frames, which are as they were", warning=True)
         tell(f"wrote {result.output}. Best effort: review it before publishing.")
 
 
