@@ -210,3 +210,44 @@ def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
     assert process.returncode == 130, errors
     assert b"interrupted" in errors
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".mp4", "loop.mp4"])
+def test_names_that_cannot_be_used(tmp_path: Path, name: str) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=2)
+    (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    one_line_error(invoke("hide", clip, "-o", tmp_path / name, "-a", "hair", *FAST))
+    one_line_error(invoke("hide", tmp_path / name, "-o", tmp_path / "out.mp4", "-a", "hair", *FAST))
+    one_line_error(invoke("hide", clip, "-o", tmp_path / "out.mp4", "-a", "hair", "--dump", "/", *FAST))
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_the_longest_name_works(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=2)
+    target = tmp_path / ("x" * 251 + ".mp4")
+    result = invoke("hide", clip, "-o", target, "-a", "hair", *FAST, "--threshold", "0.01", "--contrast", "0")
+    assert result.exit_code == 0, result.output
+    assert target.stat().st_size > 0
+
+
+def run_process(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "anonymotion", *(str(argument) for argument in arguments)]
+    return subprocess.run(command, text=True, timeout=120, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def test_a_result_that_cannot_be_printed_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = run_process("template", "list", "--json", stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "cannot be printed" in done.stderr
+
+
+def test_nobody_listening_is_no_reason_to_fail(tmp_path: Path) -> None:
+    target = tmp_path / "clip.mp4"
+    shell = ["sh", "-c", f'"{sys.executable}" -m anonymotion sample "{target}" 2>&-']
+    assert subprocess.run(shell, timeout=120).returncode == 0
+    with open("/dev/full", "w") as full:
+        assert run_process("sample", target, "--force", stderr=full).returncode == 0
+    assert target.stat().st_size > 0

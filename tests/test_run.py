@@ -18,7 +18,7 @@ from tiny import TINY_SETTINGS, tiny_library
 
 from anonymotion import pipeline, video
 from anonymotion.backbone import Backbone
-from anonymotion.errors import FlowError, NothingMatchedError, OutputError, SettingsError
+from anonymotion.errors import AnonymotionError, FlowError, NothingMatchedError, OutputError, SettingsError
 from anonymotion.results import HideResult, Progress
 from anonymotion.run import FileOptions, hide_video, saliency_video
 from anonymotion.target import HiddenFolder
@@ -262,9 +262,9 @@ def test_saliency_as_video_and_as_folder(tiny: Backbone, tmp_path: Path) -> None
 def test_outputs_must_be_different_places(run: Run, tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=2)
     both = FileOptions(masks=tmp_path / "x", dump=tmp_path / "y" / ".." / "x")
-    with pytest.raises(SettingsError, match="different paths"):
+    with pytest.raises(SettingsError, match="place of its own"):
         run(clip, tmp_path / "hidden.mp4", files=both)
-    with pytest.raises(SettingsError, match="different paths"):
+    with pytest.raises(SettingsError, match="place of its own"):
         run(clip, tmp_path / "x", files=FileOptions(masks=tmp_path / "x"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "library"]
 
@@ -278,3 +278,48 @@ def test_no_video_appears_where_a_folder_cannot(run: Run, tmp_path: Path, monkey
     with pytest.raises(OutputError):
         run(clip, tmp_path / "hidden.mp4", threshold=0.01, files=FileOptions(masks=tmp_path / "masks"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "library"]
+
+
+def test_the_input_is_never_replaced(run: Run, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "frames", frames=3)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(SettingsError, match="input"):
+        run(folder, tmp_path / "out.mp4", threshold=0.01, files=FileOptions(masks=folder, force=True))
+    with pytest.raises(AnonymotionError):
+        run(folder, folder, threshold=0.01, files=FileOptions(force=True))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_one_output_inside_another_is_refused_before_anything_is_written(run: Run, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=2)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(SettingsError, match="place of its own"):
+        run(clip, tmp_path / "out", threshold=0.01, files=FileOptions(dump=tmp_path / "out" / "dump"))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_masks_go_again_where_the_video_cannot_appear(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=2)
+
+    def appears_meanwhile(*_: Any) -> Any:
+        (tmp_path / "hidden.mp4").write_bytes(b"somebody else's")
+        return composite(*_)
+
+    composite = pipeline.composite
+    monkeypatch.setattr(pipeline, "composite", appears_meanwhile)
+    with pytest.raises(OutputError, match="appeared"):
+        run(clip, tmp_path / "hidden.mp4", threshold=0.01, files=FileOptions(dump=tmp_path / "dump"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "hidden.mp4", "library"]
+    assert (tmp_path / "hidden.mp4").read_bytes() == b"somebody else's"
+
+
+def test_a_linked_folder_is_replaced_behind_its_link(run: Run, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=2)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    run(clip, tmp_path / "link", threshold=0.01)
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in (tmp_path / "real").iterdir()) == ["000000.png", "000001.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "library", "link", "real"]

@@ -95,6 +95,8 @@ class Hider:
     ) -> None:
         self.settings: Settings = settings_for(preset, **settings)
         self.device = choose_device(device)
+        if seed is not None and not (isinstance(seed, int) and 0 <= seed < 2**63):
+            raise SettingsError(f"seed {seed!r} is not a whole number from 0 to 2**63 - 1")
         self.seed = seed
         library = library or TemplateLibrary.load()
         self.attributes = library.expand(attributes.split(",") if isinstance(attributes, str) else attributes)

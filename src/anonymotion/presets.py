@@ -105,13 +105,19 @@ class Settings:
     flow: str = _option("dis", f"optical flow: {_one_of(FLOWS)}")
     noise: str = _option("accumulated", f"how noise moves: {_one_of(NOISES)}")
     noise_mean: float = _option(0.45, "mean of the noise, 0 to 1 of the full range; never measured on the clip")
-    noise_std: float = _option(0.225, "half width of its uniform range; mean - std >= 0 and mean + std <= 1")
+    noise_std: float = _option(0.225, "half width of its uniform range, from 0.01; mean - std >= 0 and mean + std <= 1")
     composite: str = _option(
         "replace",
         "replace: noise instead of pixels inside the mask; blend: eq. 5 with the saliency as weight",
     )
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            kinds: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
+            wanted = kinds.get(str(item.type), (object,))
+            if not isinstance(value, wanted) or (isinstance(value, bool) and item.type != "bool"):
+                raise SettingsError(f"{item.name} {value!r} is not of type {item.type}")
         for name, known in (
             ("exemplars", EXEMPLARS),
             ("exemplar_aggregation", AGGREGATIONS),
@@ -131,8 +137,10 @@ class Settings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise SettingsError(f"{name} {value} is not in {low}..{high}")
-        if not (self.noise_std > 0 and self.noise_std <= min(self.noise_mean, 1 - self.noise_mean) + 1e-9):
-            raise SettingsError(f"noise range {self.noise_mean} +- {self.noise_std} leaves 0..1, or has no width")
+        if not (self.noise_std >= 0.01 and self.noise_std <= min(self.noise_mean, 1 - self.noise_mean) + 1e-9):
+            raise SettingsError(
+                f"noise range {self.noise_mean} +- {self.noise_std} leaves 0..1, or is narrower than 0.01"
+            )
         if not all(0 <= value <= 1 for value in self.contrast.values()):
             raise SettingsError(f"contrast {self.contrast} is not in 0..1")
         if self.weighs_rivals and not self.debias:
@@ -209,7 +217,7 @@ def settings_for(preset: str = "strict", **overrides: Any) -> Settings:
         if isinstance(value, str):
             changes[name] = PerAttribute.parse(value, number)
         elif value is not None and not isinstance(value, PerAttribute):
-            if number(value) != value:
-                raise SettingsError(f"{name} {value!r} is not a whole number")
+            if not isinstance(value, int | float) or value != value or number(value) != value:
+                raise SettingsError(f"{name} {value!r} is not {'a whole' if number is int else 'a'} number")
             changes[name] = PerAttribute(number(value))
     return replace(PRESETS[preset], **changes)

@@ -44,7 +44,7 @@ class FileOptions:
 
     audio: Literal["copy", "drop"] = "copy"
     quality: int | None = None
-    frame_rate: Fraction = Fraction(25)
+    frame_rate: Fraction | float = Fraction(25)
     force: bool = False
     allow_truncated: bool = False
     allow_empty: bool = False
@@ -52,20 +52,44 @@ class FileOptions:
     dump: Path | None = None
 
     def __post_init__(self) -> None:
+        for name in ("masks", "dump"):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, Path(getattr(self, name)))
         if self.audio not in ("copy", "drop"):
             raise SettingsError(f"audio {self.audio!r} is not known: use copy or drop")
         if not Fraction(1, 1000) <= self.frame_rate <= 1000:
-            raise SettingsError(f"frame rate {self.frame_rate} is not in 0.001..1000 frames per second")
+            raise SettingsError(f"frame rate {str(self.frame_rate)[:40]} is not in 0.001..1000 frames per second")
 
     def open(self, source: Path) -> video.Source:
         """Open the input as these options say."""
-        return video.open_source(source, frame_rate=self.frame_rate, allow_truncated=self.allow_truncated)
+        rate = Fraction(str(self.frame_rate))  # 29.97 is meant as written, not as its nearest binary fraction
+        return video.open_source(source, frame_rate=rate, allow_truncated=self.allow_truncated)
 
-    def check_distinct(self, output: Path) -> None:
-        """Raise SettingsError if two of output, masks and dump are one place: one would replace the other."""
-        given = [path.resolve() for path in (output, self.masks, self.dump) if path is not None]
-        if len(set(given)) < len(given):
-            raise SettingsError("output, --export-masks and --dump must be different paths: two of them are the same")
+    def check_places(self, source: Path, output: Path) -> None:
+        """Raise SettingsError unless source, output, masks and dump are usable paths, none in another's place.
+
+        A folder that is replaced (`force`) must not hold what is read, nor anything else that is written.
+        """
+        named = {"the input": source, "the output": output, "--export-masks": self.masks, "--dump": self.dump}
+        places = {what: _resolved(path) for what, path in named.items() if path is not None}
+        for what, place in places.items():
+            for other, container in places.items():
+                inside = container == place or (container in place.parents and other != "the input")
+                if what != other and inside:
+                    raise SettingsError(f"{what} ({place.name}) is or lies in {other}: give each a place of its own")
+
+
+def _resolved(path: Path) -> Path:
+    """The absolute path behind links; SettingsError for a name that no file system takes, or a loop of links."""
+    try:
+        path.exists()
+        place = path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise SettingsError(f"path {str(path)[:80]!r} cannot be used ({reason}): choose another") from error
+    if not place.name:
+        raise SettingsError(f"path {str(path)!r} is not a file or folder of its own: choose another")
+    return place
 
 
 def hide_video(
@@ -86,7 +110,7 @@ def hide_video(
     """
     source, output = Path(source), Path(output)
     files = files or FileOptions()
-    files.check_distinct(output)
+    files.check_places(source, output)
     started = time.perf_counter()
     with ExitStack() as stack:
         # Files first: a mistyped path should not wait for a network to load.
@@ -130,12 +154,14 @@ def hide_video(
                 f"{' and '.join(hider.attributes)} matched nothing in {coverage.frames} frames, so nothing was "
                 "written: choose other attributes, lower --threshold, or pass --allow-empty to write it as it is"
             )
-        # The video last: if a folder cannot be put in place, there is no output.
+        # The video last, and all or nothing: no output without its masks, no masks without their output.
         for folder in (masks, dump):
             if folder is not None:
                 folder.commit()
+                stack.callback(folder.retract_unless, lambda: sink.committed)
         with hider.stopwatch("encode"):
             sink.commit()
+            sink.committed = True
         notes = (*reader.notes, *sink.notes)
         audio = "none" if not reader.info.audio else "copy" if sink.keeps_audio else "drop"
     seconds = {**hider.stopwatch.seconds, "total": time.perf_counter() - started}
@@ -164,6 +190,7 @@ def saliency_video(
 
     source, output = Path(source), Path(output)
     files = files or FileOptions()
+    files.check_places(source, output)
     with ExitStack() as stack:
         reader = stack.enter_context(files.open(source))
         folder = sink = None

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -42,12 +43,12 @@ def check_target(path: Path, source: Path | None, *, force: bool) -> None:
 
 def check_folder(path: Path, ours: re.Pattern[str], *, force: bool) -> None:
     """Raise OutputError unless the folder is empty or, with `force`, holds only files named as `ours`."""
-    names = [entry.name for entry in path.iterdir()]
-    if not names:
+    entries = list(path.iterdir())
+    if not entries:
         return
     if not force:
         raise OutputError(f"the folder {path} is not empty: choose another output, or replace it with --force")
-    foreign = [name for name in names if not ours.fullmatch(name)]
+    foreign = [entry.name for entry in entries if not ours.fullmatch(entry.name) or not entry.is_file()]
     if foreign:
         # force replaces an earlier result of ours; it must not delete somebody's other files
         raise OutputError(f"the folder {path} holds other files than an earlier result ({foreign[0]}): choose another")
@@ -55,7 +56,8 @@ def check_folder(path: Path, ours: re.Pattern[str], *, force: bool) -> None:
 
 def hidden_name(path: Path) -> Path:
     """A new name beside `path` for what is being written."""
-    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
+    # a part of the name says whose it is; all of it could make the hidden name too long for the file system
+    return path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.partial{path.suffix}")
 
 
 def _our_umask() -> int:
@@ -197,8 +199,9 @@ class HiddenFolder:
     """
 
     def __init__(self, path: Path, ours: re.Pattern[str] = NUMBERED_PICTURES, *, force: bool, private: bool = False):
-        self.path = path.absolute()
-        self.partial = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.partial")
+        # behind a link it is the folder itself that is replaced, not the link
+        self.path = path.resolve() if path.is_dir() else path.absolute()
+        self.partial = self.path.with_name(f".{self.path.name[:40]}.{secrets.token_hex(4)}.partial")
         self._ours, self._force = ours, force
         self._mask = 0o077 if private else _our_umask()
         self._committed = False
@@ -230,7 +233,7 @@ class HiddenFolder:
 
     def commit(self) -> None:
         """Rename into place.  Raises OutputError; then nothing is left and the old folder is whole."""
-        old = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.old")
+        old = self.path.with_name(f".{self.path.name[:40]}.{secrets.token_hex(4)}.old")
         moved = False
         try:
             self.finish()
@@ -259,3 +262,8 @@ class HiddenFolder:
         """Remove the hidden folder, unless committed."""
         if not self._committed:
             shutil.rmtree(self.partial, ignore_errors=True)
+
+    def retract_unless(self, kept: Callable[[], bool]) -> None:
+        """After `commit`: remove the folder again unless `kept()`, because what belongs to it did not appear."""
+        if self._committed and not kept():
+            shutil.rmtree(self.path, ignore_errors=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anonymotion.cli.console import print_json, progress_bar, reported, tell
+from anonymotion.cli.console import print_json, progress_bar, reported, show, tell
 from anonymotion.cli.options import (
     FILES,
     MACHINE,
@@ -202,9 +202,9 @@ def template_list(as_json: AsJson = False) -> None:
             return
         for name in library.attributes:
             exemplars = library.exemplars(name)
-            print(f"{name:10} {len(exemplars):3} exemplars in {len({t.picture for t in exemplars})} pictures")
+            show(f"{name:10} {len(exemplars):3} exemplars in {len({t.picture for t in exemplars})} pictures")
         for name, members in GROUPS.items():
-            print(f"{name:10} = {', '.join(members)}")
+            show(f"{name:10} = {', '.join(members)}")
 
 
 @template_app.command("show")
@@ -243,7 +243,7 @@ def template_show(
             return
         for row in rows:
             where = f"at {row['point']}" if row["point"] else f"in {row['box']}"
-            print(f"{row['attribute']:9} {row['picture']} {where}: {row['subject']} ({row['kind']}; {row['licence']})")
+            show(f"{row['attribute']:9} {row['picture']} {where}: {row['subject']} ({row['kind']}; {row['licence']})")
 
 
 @app.command()
@@ -258,11 +258,11 @@ def doctor(device: Device = "auto", as_json: AsJson = False) -> None:
         else:
             for name, value in report.items():
                 if isinstance(value, dict):
-                    print(f"{name}:")
+                    show(f"{name}:")
                     for key, entry in value.items():
-                        print(f"  {key}: {entry}")
+                        show(f"  {key}: {entry}")
                 elif name != "schema_version":
-                    print(f"{name}: {value}")
+                    show(f"{name}: {value}")
         if not report["ok"]:
             raise typer.Exit(1)
 
@@ -285,5 +285,5 @@ def _version(
     if version:
         from importlib.metadata import version as installed
 
-        print(installed("anonymotion"))
+        show(installed("anonymotion"))
         raise typer.Exit

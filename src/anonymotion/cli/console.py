@@ -14,11 +14,11 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from anonymotion.errors import AnonymotionError
+from anonymotion.errors import AnonymotionError, OutputError
 
 if TYPE_CHECKING:
     from anonymotion.results import Progress, ProgressCallback
@@ -31,7 +31,8 @@ def reported(as_json: bool) -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    polite = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
+    previous = {number: signal.signal(number, interrupt) for number in polite}
     try:
         yield
     except AnonymotionError as error:
@@ -45,25 +46,49 @@ def reported(as_json: bool) -> Iterator[None]:
         message += " (a defect of ours; nothing was written; ANONYMOTION_DEBUG=1 shows where)"
         _fail(message, "Unexpected", 1, as_json)
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _fail(message: str, kind: str, status: int, as_json: bool) -> None:
     if as_json:
         print_json({"schema_version": 1, "error": {"type": kind, "message": message, "exit_status": status}})
-    print(f"anonymotion: error: {message}", file=sys.stderr)
+    tell(f"error: {message}")
     raise typer.Exit(status)
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """The one document that `--json` puts on standard output."""
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+    """The one document that `--json` puts on standard output, in ASCII, so that no encoding can refuse it."""
+    show(json.dumps(document, indent=2))
+
+
+def show(line: str) -> None:
+    """A result, on standard output.  Raises OutputError if it cannot be written there, e.g. on a full disk."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(
+            line.encode(sys.stdout.encoding or "utf-8", "backslashreplace").decode(sys.stdout.encoding) + "\n"
+        )
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _silence(sys.stdout)
+        raise OutputError(
+            f"the result cannot be printed ({error.strerror}); files named in the command, if any, are complete"
+        ) from error
+
+
+def _silence(stream: TextIO) -> None:
+    """Point a stream that cannot be written to nowhere, or the interpreter's last flush would fail as well."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager
-def progress_bar(show: bool) -> Iterator[ProgressCallback | None]:
+def progress_bar(wanted: bool) -> Iterator[ProgressCallback | None]:
     """A bar on standard error with frames, frames per second and remaining time."""
-    if not show or not sys.stderr.isatty():
+    if not wanted or sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
@@ -96,5 +121,13 @@ def progress_bar(show: bool) -> Iterator[ProgressCallback | None]:
 
 
 def tell(line: str, *, warning: bool = False) -> None:
-    """A line for a person, on standard error."""
-    print(f"anonymotion: {'warning: ' if warning else ''}{line}", file=sys.stderr)
+    """A line for a person, on standard error; where nobody can read it, that is no reason to fail."""
+    if sys.stderr is None:
+        return
+    text = f"anonymotion: {'warning: ' if warning else ''}{line}\n"
+    try:
+        encoding = sys.stderr.encoding or "utf-8"
+        sys.stderr.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stderr.flush()
+    except OSError:
+        _silence(sys.stderr)

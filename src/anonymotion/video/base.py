@@ -64,6 +64,7 @@ class Sink(ABC):
         self.notes: list[str] = []
         self.frames_written = 0
         self.keeps_audio = False
+        self.committed = False
 
     @abstractmethod
     def write(self, image: Image, frame: Frame) -> None:
