@@ -13,6 +13,7 @@ Not here: where noise is put (compositor), how flow is found (flow).
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 import numpy as np
@@ -53,7 +54,7 @@ class SeededRandomness:
         return (raw.float() + 0.5) / 65536
 
 
-class NoiseField:
+class NoiseField(ABC):
     """Noise of a run: (H, W, 3) values per frame, uniform in [mean - std, mean + std] of 0..255 (eq. 3).
 
     mean, std: in 0..1 of the full range, the same for the three channels, mean - std >= 0 and mean + std <= 1.
@@ -83,8 +84,9 @@ class NoiseField:
         """The fields of the next T frames, (T, H, W, 3), given their flows, (T, 2, H, W)."""
         return torch.stack([self.next(flow) for flow in flows])
 
+    @abstractmethod
     def _move(self, flow: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The field of a frame after the first, (H, W, 3), given its flow to the previous frame, (2, H, W)."""
 
 
 class FirstFrameNoise(NoiseField):

@@ -14,7 +14,19 @@ from typing import Self
 from anonymotion.video.info import Frame, Image, VideoInfo
 
 
-class Source(ABC):
+class Noted:
+    """Something with `notes`: sentences for the user about what was ignored, dropped or changed."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, sentence: str) -> None:
+        """Add a sentence to `notes` unless it is there already."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+
+class Source(Noted, ABC):
     """Pictures in presentation order, one pass, in constant memory; a context manager.
 
     `info` says what the file promises.  `notes` are sentences about what was ignored or dropped; the list
@@ -24,9 +36,6 @@ class Source(ABC):
 
     path: Path
     info: VideoInfo
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
@@ -44,13 +53,8 @@ class Source(ABC):
     ) -> None:
         self.close()
 
-    def note(self, sentence: str) -> None:
-        """Add a sentence to `notes` unless it is there already."""
-        if sentence not in self.notes:
-            self.notes.append(sentence)
 
-
-class Sink(ABC):
+class Sink(Noted, ABC):
     """Where pictures go; a context manager that leaves nothing behind unless `commit` was called.
 
     `write` takes pictures in presentation order.  `finish` completes the hidden file and says where it
@@ -61,7 +65,7 @@ class Sink(ABC):
     path: Path
 
     def __init__(self) -> None:
-        self.notes: list[str] = []
+        super().__init__()
         self.frames_written = 0
         self.keeps_audio = False
         self.committed = False
@@ -92,8 +96,3 @@ class Sink(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard()
-
-    def note(self, sentence: str) -> None:
-        """Add a sentence to `notes` unless it is there already."""
-        if sentence not in self.notes:
-            self.notes.append(sentence)

@@ -184,7 +184,26 @@ def _unreadable(file: Path, error: Exception) -> InputError:
     return InputError(f"{file} cannot be read as a picture ({text}): replace or remove it")
 
 
-class FolderSink(Sink):
+class _HiddenSink(Sink):
+    """What both sinks of pictures do with their hidden target."""
+
+    _target: HiddenFile | HiddenFolder
+
+    def finish(self) -> Path:
+        """See `Sink.finish`."""
+        return self._target.finish()
+
+    def commit(self) -> None:
+        """See `Sink.commit`."""
+        check_not_empty(self)
+        self._target.commit()
+
+    def discard(self) -> None:
+        """See `Sink.discard`."""
+        self._target.discard()
+
+
+class FolderSink(_HiddenSink):
     """Numbered PNG pictures, `000000.png` and on, in a folder that appears on `commit`; see `Sink`."""
 
     def __init__(self, path: Path, info: VideoInfo, *, force: bool) -> None:
@@ -203,21 +222,8 @@ class FolderSink(Sink):
             _save(image, file, "PNG", compress_level=3)
         self.frames_written += 1
 
-    def finish(self) -> Path:
-        """See `Sink.finish`."""
-        return self._target.finish()
 
-    def commit(self) -> None:
-        """See `Sink.commit`."""
-        check_not_empty(self)
-        self._target.commit()
-
-    def discard(self) -> None:
-        """See `Sink.discard`."""
-        self._target.discard()
-
-
-class PictureSink(Sink):
+class PictureSink(_HiddenSink):
     """A single picture, PNG or JPEG by its suffix; see `Sink`."""
 
     def __init__(self, path: Path, info: VideoInfo, *, quality: int | None, force: bool) -> None:
@@ -247,19 +253,6 @@ class PictureSink(Sink):
         if self.path.suffix.lower() != ".png":
             self.note("JPEG is lossy; use .png to keep every pixel.")
         self.frames_written += 1
-
-    def finish(self) -> Path:
-        """See `Sink.finish`."""
-        return self._target.finish()
-
-    def commit(self) -> None:
-        """See `Sink.commit`."""
-        check_not_empty(self)
-        self._target.commit()
-
-    def discard(self) -> None:
-        """See `Sink.discard`."""
-        self._target.discard()
 
 
 def check_image(image: Image, info: VideoInfo) -> None:

@@ -8,6 +8,7 @@ This file does not choose the encoder (`encoders`), name files (`target`) or wri
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -230,9 +231,9 @@ class ContainerSink(Sink):
         import av
 
         try:
-            self._close_container()
-        except (av.FFmpegError, OSError, ValueError):
-            pass  # the file is removed anyway, and the first error is the one to tell
+            # the file is removed anyway, and the first error is the one to tell
+            with contextlib.suppress(av.FFmpegError, OSError, ValueError):
+                self._close_container()
         finally:
             self._close_file()
             self._target.discard()
