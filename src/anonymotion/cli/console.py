@@ -24,20 +24,29 @@ if TYPE_CHECKING:
     from anonymotion.results import Progress, ProgressCallback
 
 
+class Interrupted(BaseException):
+    """Somebody wants the run to end.
+
+    Not KeyboardInterrupt: where that passes through an import, the interpreter ends itself by SIGINT even though
+    it was caught, and the exit status is lost.
+    """
+
+
 @contextmanager
 def reported(as_json: bool) -> Iterator[None]:
     """Turn errors into one line and an exit status; make a polite kill behave like Ctrl-C, so that files go."""
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise Interrupted
 
-    polite = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+    polite = [getattr(signal, name) for name in names if hasattr(signal, name)]
     previous = {number: signal.signal(number, interrupt) for number in polite}
     try:
         yield
     except AnonymotionError as error:
         _fail(" ".join(str(error).split()), type(error).__name__, error.exit_status, as_json)
-    except KeyboardInterrupt:
+    except (Interrupted, KeyboardInterrupt):
         _fail("interrupted; nothing was written", "Interrupted", 130, as_json)
     except Exception as error:
         if os.environ.get("ANONYMOTION_DEBUG"):
