@@ -155,13 +155,14 @@ def hide_video(
                 "written: choose other attributes, lower --threshold, or pass --allow-empty to write it as it is"
             )
         # The video last, and all or nothing: no output without its masks, no masks without their output.
-        for folder in (masks, dump):
-            if folder is not None:
-                folder.commit()
-                stack.callback(folder.retract_unless, lambda: sink.committed)
-        with hider.stopwatch("encode"):
-            sink.commit()
-            sink.committed = True
+        with ExitStack() as unless_complete:
+            for folder in (masks, dump):
+                if folder is not None:
+                    folder.commit()
+                    unless_complete.callback(folder.retract)
+            with hider.stopwatch("encode"):
+                sink.commit()
+            unless_complete.pop_all()
         notes = (*reader.notes, *sink.notes)
         audio = "none" if not reader.info.audio else "copy" if sink.keeps_audio else "drop"
     seconds = {**hider.stopwatch.seconds, "total": time.perf_counter() - started}

@@ -14,7 +14,6 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -263,7 +262,6 @@ class HiddenFolder:
         if not self._committed:
             shutil.rmtree(self.partial, ignore_errors=True)
 
-    def retract_unless(self, kept: Callable[[], bool]) -> None:
-        """After `commit`: remove the folder again unless `kept()`, because what belongs to it did not appear."""
-        if self._committed and not kept():
-            shutil.rmtree(self.path, ignore_errors=True)
+    def retract(self) -> None:
+        """Remove the folder again after `commit`, because what belongs to it did not appear."""
+        shutil.rmtree(self.path, ignore_errors=True)

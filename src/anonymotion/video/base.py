@@ -68,7 +68,6 @@ class Sink(Noted, ABC):
         super().__init__()
         self.frames_written = 0
         self.keeps_audio = False
-        self.committed = False
 
     @abstractmethod
     def write(self, image: Image, frame: Frame) -> None:
