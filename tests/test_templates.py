@@ -256,8 +256,21 @@ def test_a_bank_holds_the_exemplars_asked_for_in_the_order_of_the_attributes(tmp
     assert bank.attributes == ("torso", "hair")
     assert bank.attribute_index.tolist() == [0, 0, 1, 1], "the negative exemplar is not among them"
     assert torch.allclose(bank.descriptors, torch.stack([descriptor(i) for i in (1, 3, 0, 2)]), atol=1e-5)
-    first = build_bank(loaded, tiny, spec(), ["torso", "hair"], first_only=True)
+    first = build_bank(loaded, tiny, spec(), ["torso", "hair"], exemplars="first")
     assert torch.allclose(first.descriptors, torch.stack([descriptor(1), descriptor(0)]), atol=1e-5)
+    swapped = build_bank(loaded, tiny, spec(), ["torso", "hair"], exemplars="two")
+    assert torch.allclose(swapped.descriptors, torch.stack([descriptor(1), descriptor(2)]), atol=1e-5)
+
+
+def test_exemplars_of_one_source_picture_include_its_crops(library: TemplateLibrary) -> None:
+    found = library.exemplars("eyes", "hopper")
+    assert found
+    assert {template.picture for template in found} <= {"hopper", "hopper_face"}
+    assert set(found) < set(library.exemplars("eyes"))
+    with pytest.raises(
+        TemplateError, match=r"eyes has no template in 'coffee': use all, first, or one of .*hopper_face"
+    ):
+        library.exemplars("eyes", "coffee")
 
 
 def test_the_mean_is_the_mean_over_pictures_of_their_means(tmp_path: Path, tiny: Backbone) -> None:

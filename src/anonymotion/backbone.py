@@ -6,7 +6,8 @@ and values the attention and the MLP of that block are never computed.
 `PatchGrid` is one of the two places where coordinates change their frame of reference (the other is
 `flow.warp`): pixel (x, y) of the image <-> cell (row, column) of the descriptor grid.
 
-Not here: what the descriptors are compared with (templates, saliency), the de-biasing mean, other engines.
+Not here: weights and architectures (networks), what the descriptors are compared with (templates, saliency), the
+de-biasing mean, other engines.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anonymotion.errors import SettingsError, UnsupportedInputError, WeightsError
-from anonymotion.registry import Facet, FeatureSpec, backbone_entry
-from anonymotion.weights import load_weights
+from anonymotion.errors import SettingsError, UnsupportedInputError
+from anonymotion.networks import build_network
+from anonymotion.registry import Facet, FeatureSpec, PositionRule, backbone_entry
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -126,16 +127,22 @@ class PatchFeatures:
             )
 
 
-def interpolate_position_embedding(embedding: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Resize a (1, N, D) positional embedding of a square grid to (1, rows * columns, D).
+def interpolate_positions(embedding: Tensor, size_hw: tuple[int, int], rule: PositionRule) -> Tensor:
+    """Resize a (1, N, D) positional embedding of a square grid to (1, rows * columns, D), float32.
 
-    Bicubic, corners not aligned, no anti-aliasing: the rule of the published DINO and DINOv2 models.
+    Bicubic, corners not aligned, as the publishers do: `offset` (DINO, DINOv2) samples with a scale factor of
+    (cells + 0.1) / side, which moves the samples a little; `antialias` (DINOv2 with registers) with the exact size
+    and a filter where the grid shrinks.  At the native size nothing is changed.
     """
     side = round(embedding.shape[1] ** 0.5)
     if (side, side) == size_hw:
         return embedding
-    square = embedding.reshape(1, side, side, -1).permute(0, 3, 1, 2)
-    resized = F.interpolate(square.float(), size=size_hw, mode="bicubic", align_corners=False)
+    square = embedding.reshape(1, side, side, -1).permute(0, 3, 1, 2).float()
+    if rule == "offset":
+        scale = ((size_hw[0] + 0.1) / side, (size_hw[1] + 0.1) / side)
+        resized = F.interpolate(square, scale_factor=scale, mode="bicubic", align_corners=False)
+    else:
+        resized = F.interpolate(square, size=size_hw, mode="bicubic", align_corners=False, antialias=True)
     return resized.permute(0, 2, 3, 1).flatten(1, 2)
 
 
@@ -158,27 +165,13 @@ class Backbone:
 
     @classmethod
     def load(cls, name: str, device: torch.device, weights: Path | None = None) -> Backbone:
-        """Build the backbone `name` with the embedded weights, or with those of the file `weights`.
+        """Build the backbone `name` with the weights of the file `weights`, else of the package, else of the hub.
 
-        Raises WeightsError if there are none, or if they are damaged or of another architecture.  Never
-        touches the network.
+        Raises WeightsError if there are none, or if they are damaged or of another architecture.  Touches the
+        network only for a backbone that is not in the package, without `weights`.
         """
-        import timm
-
-        entry = backbone_entry(name)
-        if weights is None and entry.embedded_file is None:
-            raise WeightsError(
-                f"the weights of {name} are not in the package: give a file of timm's {entry.architecture} with "
-                "--backbone-weights, or use --preset paper-debiased, which needs none"
-            )
-        state, fingerprint = load_weights(weights, entry.embedded_file)
-        network = timm.create_model(entry.architecture, pretrained=False, num_classes=0, dynamic_img_size=True)
-        try:
-            network.load_state_dict(state, strict=True)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise WeightsError(f"these weights do not fit {name} ({entry.architecture}): {reason}") from error
-        return cls(name, network, entry.patch_size, fingerprint, device)
+        network, fingerprint = build_network(name, weights)
+        return cls(name, network, backbone_entry(name).patch_size, fingerprint, device)
 
     def extract(self, images: Tensor, specs: Sequence[FeatureSpec]) -> dict[FeatureSpec, PatchFeatures]:
         """Descriptors of `images`, (T, H, W, 3) uint8 RGB on any device, for each of `specs`.
@@ -209,6 +202,9 @@ class Backbone:
         network = self._network
         tokens = self._embed(images, grid)
         prefix = network.num_prefix_tokens
+        # DINOv3 turns queries and keys by their position inside the attention; the keys given here are unturned.
+        rotary = getattr(network, "rope", None)
+        position = {} if rotary is None else {"rope": rotary.get_embed(shape=(grid.rows, grid.columns))}
         found: dict[tuple[int, Facet], Tensor] = {}
         last = max(layer for layer, _ in wanted)
         for layer, block in enumerate(network.blocks[: last + 1]):
@@ -219,7 +215,7 @@ class Backbone:
                 for facet in projections:
                     found[layer, facet] = _project(block.attn, normalised, facet)
             if layer < last or "token" in here:
-                tokens = block(tokens)
+                tokens = block(tokens, **position)
             if "token" in here:
                 found[layer, "token"] = tokens[:, prefix:]
         return {key: value.float().reshape(len(value), grid.rows, grid.columns, -1) for key, value in found.items()}
@@ -234,17 +230,18 @@ class Backbone:
         projection = network.patch_embed.proj
         patches = F.conv2d((pixels - self._mean) / self._std, projection.weight, projection.bias, stride=grid.stride)
         tokens = network.patch_embed.norm(patches.flatten(2).transpose(1, 2))
-        positions = self._position_embedding((grid.rows, grid.columns))
         prefix = [
             token.expand(len(tokens), -1, -1)
             for token in (network.cls_token, getattr(network, "reg_token", None))
             if token is not None
         ]
-        if network.no_embed_class:  # registers: the prefix carries no position
-            tokens = torch.cat([*prefix, tokens + positions], dim=1)
-        else:
-            tokens = torch.cat([*prefix, tokens], dim=1) + positions
-        embedded: Tensor = network.norm_pre(tokens)
+        if network.pos_embed is not None:
+            embedding = self._position_embedding((grid.rows, grid.columns))
+            if network.no_embed_class:  # registers: the prefix carries no position
+                tokens = tokens + embedding
+            else:
+                tokens, prefix = torch.cat([*prefix, tokens], dim=1) + embedding, []
+        embedded: Tensor = network.norm_pre(torch.cat([*prefix, tokens], dim=1))
         return embedded
 
     def _position_embedding(self, size_hw: tuple[int, int]) -> Tensor:
@@ -252,7 +249,8 @@ class Backbone:
         if size_hw not in self._positions:
             embedding: Tensor = self._network.pos_embed
             prefix = 0 if self._network.no_embed_class else self._network.num_prefix_tokens
-            grid_part = interpolate_position_embedding(embedding[:, prefix:], size_hw)
+            rule = backbone_entry(self.name).positions
+            grid_part = interpolate_positions(embedding[:, prefix:], size_hw, rule)
             self._positions[size_hw] = torch.cat([embedding[:, :prefix], grid_part], dim=1)
         return self._positions[size_hw]
 

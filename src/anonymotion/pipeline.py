@@ -27,7 +27,7 @@ from anonymotion.backbone import Backbone
 from anonymotion.compositor import composite
 from anonymotion.device import choose_device
 from anonymotion.errors import DeviceError, SettingsError, WeightsError
-from anonymotion.flow import flow_to_previous, load_flow
+from anonymotion.flow import FlowEstimator, flow_to_previous, load_flow
 from anonymotion.noise import NoiseField, make_noise
 from anonymotion.presets import Settings, settings_for
 from anonymotion.registry import FeatureSpec
@@ -103,9 +103,7 @@ class Hider:
         library.check_names(self.settings.names_per_attribute())
         if network is not None and network.name != self.settings.backbone:
             raise SettingsError(f"the network given is {network.name}, but the settings name {self.settings.backbone}")
-        self._check_weights(network is not None or backbone_weights is not None, flow_weights is not None)
-        self.backbone = network or Backbone.load(self.settings.backbone, self.device.device, backbone_weights)
-        self.flow = load_flow(self.settings.flow, self.device.device, flow_weights)
+        self.backbone, self.flow = self._networks(network, backbone_weights, flow_weights)
         contrast = {name: self.settings.contrast[name] for name in self.attributes}
         self._banks = [
             build_bank(
@@ -113,7 +111,7 @@ class Hider:
                 self.backbone,
                 spec,
                 names,
-                first_only=self.settings.exemplars == "first",
+                exemplars=self.settings.exemplars,
                 contrast=contrast if self.settings.weighs_rivals else None,
             )
             for spec, names in self._attributes_by_spec().items()
@@ -122,23 +120,22 @@ class Hider:
         self._thresholds = self._thresholds.to(self.device.device)
         self.stopwatch = Stopwatch()
 
-    def _check_weights(self, has_backbone: bool, has_flow: bool) -> None:
-        """The published setting needs two files: say so at once, not one after the other."""
-        if self.settings.preset != "paper":
-            return
-        missing = [
-            f"{flag} FILE ({what})"
-            for flag, what, given, needed in (
-                ("--backbone-weights", "DINOv1 ViT-S/8", has_backbone, self.settings.backbone == "dino-vits8"),
-                ("--flow-weights", "RAFT-large", has_flow, self.settings.flow == "raft-large"),
-            )
-            if needed and not given
-        ]
-        if missing:
+    def _networks(
+        self, network: Backbone | None, backbone_weights: Path | None, flow_weights: Path | None
+    ) -> tuple[Backbone, FlowEstimator]:
+        device = self.device.device
+        try:
+            backbone = network or Backbone.load(self.settings.backbone, device, backbone_weights)
+            return backbone, load_flow(self.settings.flow, device, flow_weights)
+        except WeightsError as error:
+            if self.settings.preset != "paper":
+                raise
+            # Say at once what is needed in all, not one after the other.
             raise WeightsError(
-                f"preset paper runs only with the published networks, whose weights are not in the package: give "
-                f"{' and '.join(missing)}, or use --preset paper-debiased, which works with what is here"
-            )
+                f"{error}. Preset paper runs with the published networks only: without a connection it needs "
+                "--backbone-weights (DINOv1 ViT-S/8) and --flow-weights (RAFT-large); --preset paper-debiased works "
+                "with what is in the package"
+            ) from error
 
     def _attributes_by_spec(self) -> dict[FeatureSpec, list[str]]:
         groups: dict[FeatureSpec, list[str]] = {}

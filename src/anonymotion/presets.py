@@ -17,7 +17,17 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Generic, TypeVar
 
 from anonymotion.errors import SettingsError
-from anonymotion.registry import AGGREGATIONS, BACKBONES, FACETS, FLOWS, GROUPS, NOISES, Facet, FeatureSpec
+from anonymotion.registry import (
+    AGGREGATIONS,
+    BACKBONES,
+    FACETS,
+    FLOWS,
+    GROUPS,
+    NOISES,
+    Facet,
+    FeatureSpec,
+    backbone_entry,
+)
 
 T = TypeVar("T", bound=int | float)
 
@@ -85,10 +95,12 @@ class Settings:
         PerAttribute(11, (("body", 10),)), "0-based transformer block; per attribute or group: 11,torso=10"
     )
     facet: Facet = _option("key", f"which vectors of the block: {_one_of(FACETS)}")
-    stride: int = _option(14, "patch distance in pixels of the resized frame, 1 to the patch size")
+    stride: int = _option(0, "patch distance in pixels of the resized frame, 1 to the patch size; 0: the patch size")
     short_side: int = _option(448, "shorter side that frames are resized to for matching, a multiple of the patch size")
     debias: bool = _option(True, "subtract the library's fixed mean descriptor before the cosine")
-    exemplars: str = _option("all", f"exemplars per attribute: {_one_of(EXEMPLARS)}")
+    exemplars: str = _option(
+        "all", f"exemplars per attribute: {_one_of(EXEMPLARS)} | those of one source picture, by its id (hopper)"
+    )
     exemplar_aggregation: str = _option("max", f"over the exemplars of an attribute: {_one_of(AGGREGATIONS)}")
     attribute_aggregation: str = _option("max", f"over attributes, for --composite blend: {_one_of(AGGREGATIONS)}")
     threshold: PerAttribute[float] = _option(
@@ -119,7 +131,6 @@ class Settings:
             if not isinstance(value, wanted) or (isinstance(value, bool) and item.type != "bool"):
                 raise SettingsError(f"{item.name} {value!r} is not of type {item.type}")
         for name, known in (
-            ("exemplars", EXEMPLARS),
             ("exemplar_aggregation", AGGREGATIONS),
             ("attribute_aggregation", AGGREGATIONS),
             ("flow", FLOWS),
@@ -152,7 +163,8 @@ class Settings:
 
     def _spec(self, layer: int) -> FeatureSpec:
         mean = DEBIASING_MEAN if self.debias else None
-        return FeatureSpec(self.backbone, layer, self.facet, self.stride, self.short_side, mean)
+        stride = self.stride or backbone_entry(self.backbone).patch_size
+        return FeatureSpec(self.backbone, layer, self.facet, stride, self.short_side, mean)
 
     def spec_of(self, attribute: str) -> FeatureSpec:
         """The FeatureSpec that `attribute` is matched with."""

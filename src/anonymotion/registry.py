@@ -41,21 +41,55 @@ AGGREGATIONS = {
 }
 
 
+PositionRule = Literal["offset", "antialias", "rotary"]
+
+
 @dataclass(frozen=True)
 class BackboneEntry:
-    """One row of the registry: how a backbone is built by timm, and whether its weights are in the package."""
+    """One row of the registry: how timm builds a backbone, and where its weights are.
+
+    positions: how the publishers fit the positional embedding to another grid (`backbone.interpolate_positions`).
+    hub: its repository on the Hugging Face hub, in timm's names; nothing is fetched unless the backbone is asked for.
+    embedded_file: its weights in the package.
+    """
 
     architecture: str
     patch_size: int
     depth: int
+    positions: PositionRule = "offset"
+    licence: str = "Apache-2.0"
+    hub: str | None = None
     embedded_file: str | None = None
 
 
 BACKBONES: dict[str, BackboneEntry] = {
     "dinov2-vits14-embedded": BackboneEntry(
-        "vit_small_patch14_dinov2", 14, 12, "vit_small_patch14_dinov2.fp16.safetensors"
+        "vit_small_patch14_dinov2",
+        14,
+        12,
+        licence="MIT and Apache-2.0",
+        embedded_file="vit_small_patch14_dinov2.fp16.safetensors",
     ),
-    "dino-vits8": BackboneEntry("vit_small_patch8_224.dino", 8, 12),
+    "dino-vits8": BackboneEntry("vit_small_patch8_224", 8, 12, hub="timm/vit_small_patch8_224.dino"),
+    "dino-vits16": BackboneEntry("vit_small_patch16_224", 16, 12, hub="timm/vit_small_patch16_224.dino"),
+    "dino-vitb8": BackboneEntry("vit_base_patch8_224", 8, 12, hub="timm/vit_base_patch8_224.dino"),
+    "dino-vitb16": BackboneEntry("vit_base_patch16_224", 16, 12, hub="timm/vit_base_patch16_224.dino"),
+    "dinov2-vits14": BackboneEntry("vit_small_patch14_dinov2", 14, 12, hub="timm/vit_small_patch14_dinov2.lvd142m"),
+    "dinov2-vitb14": BackboneEntry("vit_base_patch14_dinov2", 14, 12, hub="timm/vit_base_patch14_dinov2.lvd142m"),
+    "dinov2-vits14-reg": BackboneEntry(
+        "vit_small_patch14_reg4_dinov2", 14, 12, "antialias", hub="timm/vit_small_patch14_reg4_dinov2.lvd142m"
+    ),
+    "dinov2-vitb14-reg": BackboneEntry(
+        "vit_base_patch14_reg4_dinov2", 14, 12, "antialias", hub="timm/vit_base_patch14_reg4_dinov2.lvd142m"
+    ),
+    "dinov3-vits16": BackboneEntry(
+        "vit_small_patch16_dinov3",
+        16,
+        12,
+        "rotary",
+        licence="DINOv3 License (read it first)",
+        hub="timm/vit_small_patch16_dinov3.lvd1689m",
+    ),
 }
 
 

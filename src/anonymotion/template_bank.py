@@ -68,10 +68,10 @@ def build_bank(
     spec: FeatureSpec,
     attributes: Sequence[str],
     *,
-    first_only: bool = False,
+    exemplars: str = "all",
     contrast: Mapping[str, float] | None = None,
 ) -> TemplateBank:
-    """The exemplars of `attributes` as descriptors of `spec`; with `first_only` one per attribute.
+    """The exemplars of `attributes` as descriptors of `spec`; `exemplars` as of `TemplateLibrary.exemplars`.
 
     `contrast`: of every attribute of the run, also those of other banks; then the bank has rivals.
     """
@@ -79,10 +79,10 @@ def build_bank(
     chosen: list[int] = []
     index: list[int] = []
     for position, attribute in enumerate(attributes):
-        rows = [i for i, t in enumerate(library.templates) if t.attribute == attribute and not t.negative]
-        if not rows:
+        if attribute not in library.attributes:
             raise UnknownAttributeError(library.unknown(attribute))
-        rows = rows[:1] if first_only else rows
+        wanted = library.exemplars(attribute, exemplars)
+        rows = [i for i, template in enumerate(library.templates) if template in wanted]
         chosen += rows
         index += [position] * len(rows)
     mean = vectors["mean"] if spec.mean is not None else None

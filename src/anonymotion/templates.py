@@ -161,9 +161,23 @@ class TemplateLibrary:
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         return f"attribute {name!r} is not in the library{hint}: use some of {', '.join(known)}"
 
-    def exemplars(self, attribute: str) -> tuple[Template, ...]:
-        """The positive templates of an attribute, the best one first."""
-        return tuple(t for t in self.templates if t.attribute == attribute and not t.negative)
+    def exemplars(self, attribute: str, which: str = "all") -> tuple[Template, ...]:
+        """The positive templates of an attribute, the best one first.
+
+        which: `all`, `first`, or the id of a picture: those of that picture and of crops of it (`hopper` has
+        `hopper_face`).  Raises TemplateError if there are none.
+        """
+        found = tuple(t for t in self.templates if t.attribute == attribute and not t.negative)
+        if which == "first":
+            found = found[:1]
+        elif which != "all":
+            sources = {t.picture for t in found}
+            found = tuple(t for t in found if t.picture == which or t.picture.startswith(f"{which}_"))
+            if not found:
+                raise TemplateError(
+                    f"{attribute} has no template in {which!r}: use one of {', '.join(sorted(sources))}"
+                )
+        return found
 
 
 def _parse(path: Path, content: dict[str, Any], table: str, build: Any) -> list[Any]:
