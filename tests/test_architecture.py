@@ -212,7 +212,7 @@ def test_only_the_command_line_prints(path: Path) -> None:
 
 
 # Weights that are not in the package, and those only when a network that needs them was asked for.
-DOWNLOADS = {"weights/hub.py"}
+DOWNLOADS = {"weights/hub.py", "weights/download.py"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

@@ -75,7 +75,8 @@ class Hider:
     device: `auto`, `cpu` or `cuda`.  seed: for tests only; without it the noise is secret.
     library: a TemplateLibrary, by default the built-in one.
     network: a Backbone that is loaded already; it must be the one that `settings.backbone` names.
-    backbone_weights, flow_weights: files, for networks whose weights are not in the package.
+    backbone_weights, flow_weights: files, for networks whose weights are not in the package; RAFT's published
+        weights are downloaded if RAFT is asked for without a file.
 
     Raises an AnonymotionError before any frame is read if a setting, an attribute or a file is wrong.
     """
@@ -126,7 +127,14 @@ class Hider:
         device = self.device.device
         try:
             backbone = network or Backbone.load(self.settings.backbone, device, backbone_weights)
-            return backbone, load_flow(self.settings.flow, device, flow_weights)
+            flow = load_flow(
+                self.settings.flow,
+                device,
+                flow_weights,
+                iterations=self.settings.flow_iterations,
+                scale=self.settings.flow_scale,
+            )
+            return backbone, flow
         except WeightsError as error:
             if self.settings.preset != "paper":
                 raise

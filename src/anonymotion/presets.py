@@ -32,6 +32,7 @@ from anonymotion.registry import (
 T = TypeVar("T", bound=int | float)
 
 DEBIASING_MEAN = "library-1"
+PUBLISHED_FLOW_ITERATIONS = 12
 COMPOSITES = ("replace", "blend")
 EXEMPLARS = ("all", "first")
 
@@ -115,6 +116,14 @@ class Settings:
     dilation: float = _option(1.5, "growth of the mask in percent of the frame's short side, 0 to 25")
     feather: float = _option(0.5, "width of the soft rim outside the mask in percent of the short side, 0 to 10")
     flow: str = _option("dis", f"optical flow: {_one_of(FLOWS)}")
+    flow_iterations: int = _option(
+        PUBLISHED_FLOW_ITERATIONS, "updates of RAFT's flow, 1 to 100 (the published code: 12); not for DIS"
+    )
+    flow_scale: float = _option(
+        1.0,
+        "factor by which frames are resized before their flow is estimated, 0.1 to 8; the flow stays in pixels of the "
+        "frame (the published code: 4 for KTH and IPN)",
+    )
     noise: str = _option("accumulated", f"how noise moves: {_one_of(NOISES)}")
     noise_mean: float = _option(0.45, "mean of the noise, 0 to 1 of the full range; never measured on the clip")
     noise_std: float = _option(0.225, "half width of its uniform range, from 0.01; mean - std >= 0 and mean + std <= 1")
@@ -142,12 +151,16 @@ class Settings:
         for name, low, high in (
             ("dilation", 0, 25),
             ("feather", 0, 10),
+            ("flow_iterations", 1, 100),
+            ("flow_scale", 0.1, 8),
             ("noise_mean", 0, 1),
             ("noise_std", 0, 0.5),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise SettingsError(f"{name} {value} is not in {low}..{high}")
+        if self.flow_iterations != PUBLISHED_FLOW_ITERATIONS and not self.flow.startswith("raft"):
+            raise SettingsError(f"flow_iterations {self.flow_iterations} is for RAFT: leave it out with {self.flow}")
         if not (self.noise_std >= 0.01 and self.noise_std <= min(self.noise_mean, 1 - self.noise_mean) + 1e-9):
             raise SettingsError(
                 f"noise range {self.noise_mean} +- {self.noise_std} leaves 0..1, or is narrower than 0.01"

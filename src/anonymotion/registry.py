@@ -26,8 +26,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 FLOWS = {
     "dis": "dense inverse search, OpenCV's medium preset",
     "dis-fast": "dense inverse search, OpenCV's fast preset",
-    "raft-small": "RAFT-small, 12 iterations; needs --flow-weights",
-    "raft-large": "RAFT-large, 12 iterations; needs --flow-weights",
+    "raft-small": "RAFT-small, as its authors trained it; downloaded if no --flow-weights are given",
+    "raft-large": "RAFT-large, trained to Sintel as in the paper's code; downloaded if no --flow-weights are given",
 }
 NOISES = {
     "first-frame": "eq. 4 as printed",

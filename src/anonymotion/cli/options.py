@@ -42,7 +42,12 @@ BackboneWeights = Annotated[
     typer.Option("--backbone-weights", help="weights for --backbone: safetensors or .pth", rich_help_panel=MACHINE),
 ]
 FlowWeights = Annotated[
-    Path | None, typer.Option("--flow-weights", help="weights for RAFT: safetensors or .pth", rich_help_panel=MACHINE)
+    Path | None,
+    typer.Option(
+        "--flow-weights",
+        help="weights for RAFT: safetensors or .pth; without it the published ones are downloaded",
+        rich_help_panel=MACHINE,
+    ),
 ]
 
 

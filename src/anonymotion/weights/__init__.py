@@ -2,7 +2,7 @@
 
 `provenance.toml` beside this file says where the embedded weights come from and under which licences.
 
-Not here: which architecture the tensors belong to (backbone.py, flow.py), downloads (there are none).
+Not here: which architecture the tensors belong to (backbone.py, flow), downloads (download.py).
 """
 
 from __future__ import annotations
