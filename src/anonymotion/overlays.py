@@ -1,4 +1,4 @@
-"""Pictures that explain: heat maps of saliency, captions, contact sheets (Figures 3 and 4 of the paper).
+"""Pictures that explain: heat maps of saliency, flow colours, contact sheets (Figures 3, 4 and 6 of the paper).
 
 Everything takes and gives (H, W, 3) uint8 RGB numpy arrays.
 
@@ -24,6 +24,25 @@ def heat_map(image: np.ndarray, plane: np.ndarray, opacity: float = 0.6) -> np.n
     grey = image.mean(axis=2, keepdims=True).repeat(3, axis=2)
     mixed: np.ndarray = (grey * (1 - opacity) + colours * opacity).round().astype(np.uint8)
     return mixed
+
+
+def flow_colours(flow: np.ndarray, max_px: float) -> np.ndarray:
+    """`flow`, (2, H, W) float32 pixels as (dx, dy), in Middlebury's colours: (H, W, 3) uint8.
+
+    Direction is hue (right red, down yellow, left cyan, up violet), length is saturation: white at 0, full at
+    `max_px` (> 0) and beyond.  Pictures that are to be compared need the same `max_px`.
+    """
+    import torch
+    from torchvision.utils import flow_to_image
+
+    length = np.hypot(*flow)
+    clipped = flow * np.minimum(1, max_px / np.maximum(length, 1e-9))
+    # torchvision takes the longest vector for full colour, so one of length max_px is put in a row of its own.
+    longest = np.zeros((2, 1, flow.shape[2]), np.float32)
+    longest[0] = max_px
+    whole = torch.from_numpy(np.concatenate((clipped.astype(np.float32), longest), axis=1))
+    coloured: np.ndarray = flow_to_image(whole)[:, :-1].permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(coloured)
 
 
 def fit(image: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -68,11 +68,11 @@ def fetch(url: str, folder: Path, instead: str) -> Path:
     # Not tempfile: the cache may be shared with others, who could not read a file of mode 0600.
     partial = folder / f".{name}.{uuid.uuid4().hex}.partial"
     try:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            stream = partial.open("xb")
-        except OSError as error:
-            raise WeightsError(f"{name} cannot be written to {folder} ({error.strerror}): {advice}") from error
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = partial.open("xb")
+    except OSError as error:
+        raise WeightsError(f"{name} cannot be written to {folder} ({error.strerror}): {advice}") from error
+    try:
         with stream:
             _download(url, stream, advice)
         digest = _digest(partial)
@@ -94,6 +94,7 @@ def _digest(path: Path) -> str:
 
 def _download(url: str, stream: BinaryIO, advice: str) -> None:
     from http.client import HTTPException
+    from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
     try:
@@ -107,5 +108,7 @@ def _download(url: str, stream: BinaryIO, advice: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     except (OSError, HTTPException, ValueError) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it is the answer itself, and holds the connection
         reason = " ".join(str(getattr(error, "reason", None) or error or type(error).__name__).split())[:120]
         raise WeightsError(f"{Path(urlparse(url).path).name} could not be downloaded ({reason}): {advice}") from error
