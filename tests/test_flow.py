@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from tiny import moving
+from tiny import TINY_SETTINGS, moving, tiny_library
+from torchvision.models.optical_flow import raft_small
 
+from anonymotion.backbone import Backbone
 from anonymotion.errors import AnonymotionError, FlowError, SettingsError, WeightsError
-from anonymotion.flow import BUILDERS, flow_to_previous, load_flow, source_positions
+from anonymotion.flow import BUILDERS, FlowEstimator, estimators, flow_to_previous, load_flow, source_positions
+from anonymotion.flow.estimators import DISFlow, RAFTFlow, ResizedFlow
+from anonymotion.pipeline import Hider
+from anonymotion.presets import Settings
 from anonymotion.registry import FLOWS
 
 
@@ -142,12 +148,6 @@ def test_an_unknown_flow_is_answered_with_the_known_ones(cpu: torch.device) -> N
         load_flow("farneback", cpu)
 
 
-@pytest.mark.parametrize("name", ["raft-small", "raft-large"])
-def test_raft_without_weights_says_how_to_get_on(name: str, cpu: torch.device) -> None:
-    with pytest.raises(WeightsError, match=r"--flow-weights.*--flow dis"):
-        load_flow(name, cpu)
-
-
 def test_raft_refuses_weights_of_another_network(tmp_path: Path, cpu: torch.device) -> None:
     torch.save({"a": torch.zeros(2)}, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="do not fit") as caught:
@@ -155,13 +155,35 @@ def test_raft_refuses_weights_of_another_network(tmp_path: Path, cpu: torch.devi
     assert "\n" not in str(caught.value)
 
 
+def check_shift(
+    estimator: FlowEstimator, picture: np.ndarray, step: tuple[int, int], tolerance_px: float = 0.1
+) -> None:
+    """A photograph moves by `step`: the mean flow away from the border is minus that."""
+    first, second = (torch.from_numpy(frame) for frame in moving(picture, 2, (243, 325), step))
+    flow = estimator.between(second, first)
+    assert flow.shape == (2, 243, 325)
+    assert flow.dtype == torch.float32
+    interior = flow[:, 16:-16, 16:-16]
+    assert interior.mean(dim=(1, 2)).tolist() == pytest.approx([-step[0], -step[1]], abs=tolerance_px)
+
+
+@pytest.mark.parametrize("step", [(5, 3), (-5, -3)])
+@pytest.mark.parametrize(
+    ("name", "scale", "tolerance_px"), [("dis", 1, 0.1), ("dis", 2, 0.1), ("dis", 0.75, 0.1), ("dis-fast", 1, 0.2)]
+)
+def test_dis_recovers_the_shift_of_a_photograph(
+    name: str, scale: float, tolerance_px: float, step: tuple[int, int], public_picture: np.ndarray, cpu: torch.device
+) -> None:
+    check_shift(load_flow(name, cpu, scale=scale), public_picture, step, tolerance_px)
+
+
 @pytest.mark.shared
-def test_raft_small_recovers_a_shift(shared: Path, cpu: torch.device) -> None:
-    raft = load_flow("raft-small", cpu, shared / "weights" / "raft_small.safetensors")
-    frames = shifted((-5, -3), size_hw=(241, 323))  # not a multiple of eight
-    flow = flow_to_previous(raft, frames, None)[1]
-    assert flow.shape == (2, 241, 323)
-    assert [float(axis.median()) for axis in flow] == pytest.approx([5, 3], abs=0.1)
+@pytest.mark.parametrize(("step", "scale"), [((5, 3), 1), ((-5, -3), 1), ((5, 3), 1.5)])
+def test_raft_small_recovers_the_shift_of_a_photograph(
+    step: tuple[int, int], scale: float, shared: Path, public_picture: np.ndarray, cpu: torch.device
+) -> None:
+    weights = shared / "weights" / "raft_small.safetensors"
+    check_shift(load_flow("raft-small", cpu, weights, scale=scale), public_picture, step)
 
 
 @pytest.mark.shared
@@ -170,3 +192,104 @@ def test_raft_takes_frames_smaller_than_its_pyramid(shared: Path, cpu: torch.dev
     flow = flow_to_previous(raft, shifted((3, 0), size_hw=(60, 77)), None)[1]
     assert flow.shape == (2, 60, 77)
     assert float(flow[0].median()) == pytest.approx(-3, abs=0.5)
+
+
+# Resolution and iterations
+
+
+class Sizes(Constant):
+    """An estimator that notes the frames it is given, and answers one pixel to the right and below."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: list[torch.Tensor] = []
+
+    def between(self, current: torch.Tensor, previous: torch.Tensor) -> torch.Tensor:
+        assert current.shape == previous.shape
+        assert current.dtype == previous.dtype == torch.uint8
+        self.frames.append(current)
+        return super().between(current, previous)
+
+
+@pytest.mark.parametrize(("scale", "worked_hw"), [(4, (24, 36)), (0.5, (3, 4)), (0.1, (1, 1)), (1.1, (7, 10))], ids=str)
+def test_frames_are_resized_and_the_flow_stays_in_pixels_of_the_frame(
+    scale: float, worked_hw: tuple[int, int], cpu: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = Sizes()
+    monkeypatch.setitem(BUILDERS, "dis", lambda *_: inner)
+    estimator = load_flow("dis", cpu, scale=scale)
+    assert estimator.name == inner.name
+    frame = torch.full((6, 9, 3), 77, dtype=torch.uint8)
+    flow = estimator.between(frame, frame)
+    assert inner.frames[0].shape == (*worked_hw, 3)
+    assert (inner.frames[0] == 77).all()
+    assert flow.shape == (2, 6, 9)
+    # the exact ratio of the sizes, not the scale, which rounding has changed
+    assert torch.allclose(flow[0], torch.full((6, 9), 9 / worked_hw[1]))
+    assert torch.allclose(flow[1], torch.full((6, 9), 6 / worked_hw[0]))
+
+
+def test_scale_one_is_the_estimator_itself(cpu: torch.device) -> None:
+    assert type(load_flow("dis", cpu)) is type(load_flow("dis", cpu, scale=1)) is DISFlow
+    assert type(load_flow("dis", cpu, scale=2)) is ResizedFlow
+
+
+def test_a_frame_that_becomes_too_small_is_an_error_in_one_line(cpu: torch.device) -> None:
+    with pytest.raises(FlowError, match="8x6 pixels are too small"):
+        load_flow("dis", cpu, scale=0.1).between(*shifted((0, 0), size_hw=(60, 80)))
+
+
+def random_raft(folder: Path) -> Path:
+    """A file of random weights that fit RAFT-small."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        torch.save(raft_small(weights=None).state_dict(), folder / "random.pth")
+    return folder / "random.pth"
+
+
+def test_raft_makes_as_many_updates_as_asked_for(tmp_path: Path, cpu: torch.device) -> None:
+    asked: list[int] = []
+    frames = shifted((1, 0), size_hw=(40, 50))
+    for iterations in (1, 3):
+        raft = RAFTFlow("raft-small", random_raft(tmp_path), cpu, iterations)
+        raft._network.register_forward_pre_hook(
+            lambda _, __, named: asked.append(named["num_flow_updates"]), with_kwargs=True
+        )
+        assert raft.between(*frames).shape == (2, 40, 50)
+    assert asked == [1, 3]
+
+
+def test_settings_reach_the_estimator(
+    tmp_path: Path, tiny: Backbone, monkeypatch: pytest.MonkeyPatch, cpu: torch.device
+) -> None:
+    inner, asked = Sizes(), []
+    monkeypatch.setitem(BUILDERS, "raft-small", lambda *arguments: asked.append(arguments) or inner)
+    options = {**TINY_SETTINGS, "library": tiny_library(tmp_path), "network": tiny, "device": "cpu"}
+    hider = Hider("hair", flow="raft-small", flow_scale=0.5, flow_iterations=7, **options)
+    frames = shifted((1, 0), size_hw=(56, 70))
+    assert len(list(hider.hide(frames))) == 2
+    assert asked == [(None, cpu, 7)]
+    assert inner.frames[0].shape == (28, 35, 3)
+
+
+def test_the_default_is_the_published_number_of_updates() -> None:
+    assert Settings().flow_iterations == inspect.signature(load_flow).parameters["iterations"].default == 12
+    assert Settings().flow_scale == 1
+
+
+def test_frames_that_memory_cannot_hold_are_refused_before_the_system_kills(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu: torch.device
+) -> None:
+    raft = RAFTFlow("raft-small", random_raft(tmp_path), cpu, 1)
+    frames = shifted((1, 0), size_hw=(160, 240))
+    needed = 4 * (20 * 30) ** 2 * 4 / 3
+    monkeypatch.setattr(estimators, "_memory_bytes", lambda _: needed - 1)
+    with pytest.raises(FlowError, match=r"240x160.*--flow-scale") as caught:
+        raft.between(*frames)
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(estimators, "_memory_bytes", lambda _: needed)
+    assert raft.between(*frames).shape == (2, 160, 240)
+
+
+def test_the_memory_of_this_machine_is_known_or_no_limit(cpu: torch.device) -> None:
+    assert estimators._memory_bytes(cpu) > 2**28

@@ -67,7 +67,7 @@ def occlusion(forward: Tensor, backward: Tensor) -> Tensor:
 
     forward, backward: (2, H, W) float32 pixels, from one frame to another and from the other to the one.
     A pixel p with f = forward(p) and b = backward(p + f), sampled bilinearly, is occluded if
-    |f + b|^2 > 0.01 (|f|^2 + |b|^2) + 0.5 (Sundaram et al., ECCV 2010, eq. 5), or if p + f is outside the picture.
+    |f + b|^2 >= 0.01 (|f|^2 + |b|^2) + 0.5 (Sundaram et al., ECCV 2010, eq. 5), or if p + f is outside the picture.
     Raises FlowError if the two differ in size or a value is not finite.
     """
     size_hw = (forward.shape[-2], forward.shape[-1])
@@ -79,8 +79,8 @@ def occlusion(forward: Tensor, backward: Tensor) -> Tensor:
     returned = sample_at(backward, target)
     miss = (forward + returned).square().sum(0)
     travelled = forward.square().sum(0) + returned.square().sum(0)
-    # Asked this way round, so that a pixel whose sums overflow counts as occluded.
-    returns: Tensor = inside & (miss <= OCCLUSION_SHARE * travelled + OCCLUSION_SQUARE_PIXELS)
+    # Strictly less, and asked this way round: a pixel whose sums overflow counts as occluded.
+    returns: Tensor = inside & (miss < OCCLUSION_SHARE * travelled + OCCLUSION_SQUARE_PIXELS)
     return ~returns
 
 
