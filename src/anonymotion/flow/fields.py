@@ -1,8 +1,7 @@
 """Flow fields: what they mean in coordinates, over a chunk, at another size, and where they cannot be trusted.
 
 Positions are pixel indices: (0, 0) is the centre of the first pixel, so the picture reaches from -0.5 to W - 0.5.
-`source_positions` is one of the two places where coordinates change their frame of reference (the other is
-`backbone.PatchGrid`); `resize_flow` follows the same half-pixel rule.
+Coordinates change their frame of reference only in `source_positions` and `resize_flow`, and in `backbone.PatchGrid`.
 
 Not here: how flow is estimated (estimators), what is moved along it (noise, masks).
 """
