@@ -6,7 +6,7 @@ flow to the previous frame with each estimator, and prints one Markdown table:
     difference     mean length of the difference to RAFT-small's flow, in pixels, over all pixels of all pairs
     moving         the same over moving pixels: those where RAFT-small's flow is longer than 1 pixel
     inconsistent   percent of pixels whose round trip does not come back (flow.occlusion)
-    ms             median time of one estimate; one thread per library, so compare within one run only
+    ms             median processor time of one estimate, one thread: other work on the machine hardly changes it
 
 There is no ground truth here: a difference says that two estimates differ, not which is right.  `--pictures DIR` writes
 a picture per pair for looking at: the two frames and each flow in Middlebury's colours; it shows clean frames.
@@ -62,12 +62,10 @@ def pairs_of(clip: Path, count: int) -> list[tuple[int, np.ndarray, np.ndarray]]
 
 
 def timed(estimator: FlowEstimator, current: torch.Tensor, previous: torch.Tensor, into: list[float]) -> torch.Tensor:
-    """The flow, and its seconds noted in `into`."""
-    start = time.perf_counter()
+    """The flow, and its seconds of processor time noted in `into`."""
+    start = time.process_time()
     flow = estimator.between(current, previous)
-    if flow.is_cuda:
-        torch.cuda.synchronize()
-    into.append(time.perf_counter() - start)
+    into.append(time.process_time() - start)
     return flow
 
 
