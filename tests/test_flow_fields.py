@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anonymotion.errors import FlowError
@@ -38,6 +38,7 @@ def pattern(mask: torch.Tensor) -> list[str]:
 # Sampling
 
 
+@settings(deadline=None)
 @given(sizes, seeds)
 def test_a_field_at_its_own_pixels_is_itself(size_hw: tuple[int, int], seed: int) -> None:
     field = rough(size_hw, seed)
@@ -56,6 +57,7 @@ def test_outside_the_picture_are_the_values_of_its_edge() -> None:
     assert sample_at(field, at).tolist() == [[[1.0, 3.5, 2.0, 4.0]]]
 
 
+@settings(deadline=None)
 @given(sizes, sizes, seeds)
 def test_sampling_is_that_of_torch_with_half_pixel_borders(
     size_hw: tuple[int, int], target_hw: tuple[int, int], seed: int
@@ -72,6 +74,7 @@ def test_sampling_is_that_of_torch_with_half_pixel_borders(
 # Sizes
 
 
+@settings(deadline=None)
 @given(sizes, sizes, st.floats(-50, 50), st.floats(-50, 50))
 def test_a_constant_shift_keeps_its_share_of_the_picture(
     size_hw: tuple[int, int], target_hw: tuple[int, int], dx: float, dy: float
@@ -81,6 +84,7 @@ def test_a_constant_shift_keeps_its_share_of_the_picture(
     assert torch.allclose(flow, expected, rtol=1e-6, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(sizes, seeds)
 def test_the_same_size_changes_nothing(size_hw: tuple[int, int], seed: int) -> None:
     assert torch.equal(resize_flow(rough(size_hw, seed), size_hw), rough(size_hw, seed))
@@ -146,22 +150,21 @@ def test_a_hundredth_of_the_squared_way_is_allowed_in_addition(miss: float, occl
     assert bool(mask[:, :10].any()) is occluded
 
 
+@settings(deadline=None)
 @given(sizes, seeds)
-def test_occlusion_is_a_mask_of_the_frame_where_the_flow_starts(size_hw: tuple[int, int], seed: int) -> None:
-    forward, backward = rough(size_hw, seed), rough(size_hw, seed + 1)
+def test_a_mirrored_or_turned_scene_has_the_mirrored_or_turned_mask(size_hw: tuple[int, int], seed: int) -> None:
+    # odd eighths: sums are exact, and no target lies on the border, whose two sides differ
+    forward, backward = (((rough(size_hw, number) * 4).round() + 0.5) / 4 for number in (seed, seed + 1))
     mask = occlusion(forward, backward)
     assert mask.shape == size_hw
     assert mask.dtype == torch.bool
-    flipped = occlusion(
-        (forward * torch.tensor([-1, 1]).view(2, 1, 1)).flip(-1),
-        (backward * torch.tensor([-1, 1]).view(2, 1, 1)).flip(-1),
-    )
-    # a mirrored scene has the mirrored mask, but for targets that lie on the border to a bit
-    assert (flipped.flip(-1) != mask).float().mean() < 0.02
+    mirror = torch.tensor([-1.0, 1.0]).view(2, 1, 1)
+    assert torch.equal(occlusion((forward * mirror).flip(2), (backward * mirror).flip(2)), mask.flip(1))
     turned = occlusion(forward.flip(0).transpose(1, 2), backward.flip(0).transpose(1, 2))
-    assert torch.equal(turned.T, mask)
+    assert torch.equal(turned, mask.T)
 
 
+@settings(deadline=None)
 @given(sizes, st.integers(-6, 6), st.integers(-6, 6))
 def test_a_rigid_shift_loses_exactly_what_leaves_the_picture(size_hw: tuple[int, int], dx: int, dy: int) -> None:
     lost = occlusion(constant(dx, dy, size_hw), constant(-dx, -dy, size_hw))
