@@ -270,17 +270,25 @@ def test_dinov3_weights_with_real_biases_are_refused(tmp_path: Path) -> None:
     assert "biases" in refused("dinov3-vits16", tmp_path / "biased.pth")
 
 
+@pytest.mark.slow  # the hub tries six times
 def test_an_unreachable_hub_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
+    """For real, not by the variable: nothing listens at this address."""
+    import huggingface_hub
 
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.delenv("ANONYMOTION_OFFLINE")
+    download = functools.partial(huggingface_hub.hf_hub_download, endpoint="http://127.0.0.1:9", cache_dir=tmp_path)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     with pytest.raises(WeightsError) as caught:
         build_network("dino-vits8")
     message = str(caught.value)
     assert "\n" not in message
     for part in ("model.safetensors", "timm/vit_small_patch8_224.dino", "--backbone-weights", "default backbone"):
         assert part in message
+
+
+def test_without_a_connection_nothing_is_tried() -> None:
+    with pytest.raises(WeightsError, match=r"ANONYMOTION_OFFLINE=1 forbids the network.*--backbone-weights"):
+        build_network("dinov2-vitb14")
 
 
 @pytest.mark.usefixtures("short")
@@ -294,6 +302,7 @@ def test_what_the_hub_has_cached_is_used(tmp_path: Path, monkeypatch: pytest.Mon
         assert (repository, file_name) == ("timm/vit_small_patch16_224.dino", "model.safetensors")
         return str(tmp_path / "model.safetensors")
 
+    monkeypatch.delenv("ANONYMOTION_OFFLINE")
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     network, fingerprint = build_network("dino-vits16")
     assert len(fingerprint) == 64

@@ -1,4 +1,4 @@
-"""Get a published weight file once: the only module that reads from the network.
+"""Get a published weight file once; with `hub`, the only module that reads from the network.
 
 Nothing calls it unless a network was asked for whose weights are neither in the package nor given as a file.  What is
 in the cache already is used without asking anybody, and with `ANONYMOTION_OFFLINE=1` or `HF_HUB_OFFLINE=1` nothing but

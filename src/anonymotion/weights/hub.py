@@ -1,6 +1,6 @@
 """Weights from the Hugging Face hub, fetched when somebody asks for a network that is not in the package.
 
-Files stay in the hub's own cache folder and are found there without a connection (`HF_HUB_OFFLINE=1` forbids any).
+Files stay in the hub's own cache folder and are found there without a connection (`ANONYMOTION_OFFLINE=1` forbids any).
 
 Not here: reading what was fetched (the package's `load_weights`), which repository a network has (registry).
 """
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from anonymotion.errors import WeightsError
+from anonymotion.weights.download import offline_because
 
 FILE_NAME = "model.safetensors"
 
@@ -27,15 +28,22 @@ def fetch_from_hub(repository: str, name: str) -> Path:
     cached = try_to_load_from_cache(repository, FILE_NAME)
     if isinstance(cached, str):  # not even a look at whether there is a newer one
         return Path(cached)
+    advice = (
+        f"where there is a connection, get {FILE_NAME} of {repository}, bring it here and name it with "
+        "--backbone-weights; or use the default backbone, whose weights are in the package"
+    )
+    forbidden = offline_because()
+    if forbidden:
+        raise WeightsError(
+            f"the weights of {name} are not in the hub's cache, and {forbidden} forbids the network: {advice}"
+        )
     try:
         with _quiet_retries():
             return Path(hf_hub_download(repository, FILE_NAME, etag_timeout=10))
     except Exception as error:  # its transport's errors have no common base; each means: not fetched
         reason = " ".join(str(error).split()).split(". ")[0][:160]
         raise WeightsError(
-            f"the weights of {name} could not be fetched from the Hugging Face hub ({reason}): where there is a "
-            f"connection, get {FILE_NAME} of {repository}, bring it here and name it with --backbone-weights; or use "
-            "the default backbone, whose weights are in the package"
+            f"the weights of {name} could not be fetched from the Hugging Face hub ({reason}): {advice}"
         ) from error
 
 
