@@ -33,6 +33,7 @@ ROWS = (
         "continuity",
         "masks",
         "compositor",
+        "methods",
         "overlays",
     },
     {"presets", "policy", "results", "pipeline", "scheduler", "report"},

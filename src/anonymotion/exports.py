@@ -63,7 +63,8 @@ class DumpWriter:
 
     Arrays: image, output (H, W, 3) uint8 RGB, before encoding; saliency (A, H, W) and mask (H, W) float32 in
     [0, 1], mask being the alpha that was used; flow (2, H, W) float32 pixels, (dx, dy) to the previous frame,
-    zeros in frame 0; noise (H, W, 3) float32 in 0..255.
+    zeros in frame 0; noise (H, W, 3) float32 in 0..255: with a comparison method what it put in its place (and
+    where it covered the whole frame: no saliency planes, a mask of ones, zero flow).
     """
 
     def __init__(self, folder: HiddenFolder, attributes: Iterable[str], settings: Settings) -> None:

@@ -5,6 +5,9 @@
     templates (picture + point + label)─┘                              ▲
     frame, previous ──► flow ──► noise field moved with the scene ─────┘
 
+A comparison method (`methods`) puts another picture in the place of the noise; named without attributes it covers
+the whole frame, and then neither backbone nor flow is there.
+
 The unit is a chunk: (T, H, W, 3) uint8 on one device, and the state carried from the chunk before.
 
 Not here: files (run.py), what a stage does (its module), printing (cli).
@@ -28,12 +31,13 @@ from anonymotion.compositor import composite
 from anonymotion.device import choose_device
 from anonymotion.errors import DeviceError, SettingsError, WeightsError
 from anonymotion.flow import FlowEstimator, flow_to_previous, load_flow
+from anonymotion.methods import load_method, load_person_mask
 from anonymotion.noise import NoiseField, make_noise
 from anonymotion.presets import Settings, settings_for
 from anonymotion.registry import FeatureSpec
 from anonymotion.results import Coverage, Stopwatch
 from anonymotion.saliency import aggregate, saliency_planes
-from anonymotion.template_bank import build_bank
+from anonymotion.template_bank import TemplateBank, build_bank
 from anonymotion.templates import TemplateLibrary
 
 FrameLike = TypeVar("FrameLike", bound=np.ndarray | Tensor)
@@ -56,7 +60,8 @@ class HiddenChunk:
     """T frames and everything that decided their pixels, on the pipeline's device.
 
     frames, output: (T, H, W, 3) uint8.  saliency: (T, A, H, W) and alpha: (T, H, W), float32 in [0, 1].
-    flow: (T, 2, H, W) float32 pixels to the previous frame.  noise: (T, H, W, 3) float32 in 0..255.
+    flow: (T, 2, H, W) float32 pixels to the previous frame, zeros where none was estimated (whole frame).
+    noise: (T, H, W, 3) float32 in 0..255, what was put in the place of pixels.
     """
 
     frames: Tensor
@@ -70,20 +75,21 @@ class HiddenChunk:
 class Hider:
     """Hides attributes in a stream of frames of one size.
 
-    attributes: names of attributes and groups of the library, or one text with commas.
+    attributes: names of attributes and groups of the library, or one text with commas; None is for a comparison
+        method: what it covers by itself, for most the whole frame (then `attributes` is empty).
     preset: `strict`, `paper` or `paper-debiased`; any field of `Settings` can be changed by keyword.
     device: `auto`, `cpu` or `cuda`.  seed: for tests only; without it the noise is secret.
     library: a TemplateLibrary, by default the built-in one.
     network: a Backbone that is loaded already; it must be the one that `settings.backbone` names.
-    backbone_weights, flow_weights: files, for networks whose weights are not in the package; RAFT's published
-        weights are downloaded if RAFT is asked for without a file.
+    backbone_weights, flow_weights, person_weights: files, for networks whose weights are not in the package; those
+        of other backbones and of RAFT are downloaded if they are asked for without a file.
 
     Raises an AnonymotionError before any frame is read if a setting, an attribute or a file is wrong.
     """
 
     def __init__(
         self,
-        attributes: Sequence[str] | str,
+        attributes: Sequence[str] | str | None = None,
         preset: str = "strict",
         *,
         device: str = "auto",
@@ -92,6 +98,7 @@ class Hider:
         network: Backbone | None = None,
         backbone_weights: Path | None = None,
         flow_weights: Path | None = None,
+        person_weights: Path | None = None,
         **settings: Any,
     ) -> None:
         self.settings: Settings = settings_for(preset, **settings)
@@ -100,16 +107,49 @@ class Hider:
             raise SettingsError(f"seed {seed!r} is not a whole number from 0 to 2**63 - 1")
         self.seed = seed
         library = library or TemplateLibrary.load()
-        self.attributes = library.expand(attributes.split(",") if isinstance(attributes, str) else attributes)
+        self.method = load_method(self.settings.method)
+        self.attributes = self._covered(attributes, library)
         library.check_names(self.settings.names_per_attribute())
         if network is not None and network.name != self.settings.backbone:
             raise SettingsError(f"the network given is {network.name}, but the settings name {self.settings.backbone}")
-        self.backbone, self.flow = self._networks(network, backbone_weights, flow_weights)
+        self.person_mask = load_person_mask(self.settings.person_mask, person_weights, self.device.device)
+        self.backbone: Backbone | None = None
+        self.flow: FlowEstimator | None = None
+        self._banks: list[TemplateBank] = []
+        if self.attributes:
+            self._load_networks(network, backbone_weights, flow_weights)
+            if self.backbone is not None:
+                self._banks = self._build_banks(library, self.backbone)
+        self._thresholds = torch.tensor([self.settings.threshold[name] for name in self.attributes])
+        self._thresholds = self._thresholds.to(self.device.device)
+        self.stopwatch = Stopwatch()
+
+    def _covered(self, attributes: Sequence[str] | str | None, library: TemplateLibrary) -> tuple[str, ...]:
+        """The attributes asked for, or those that the method covers by itself; none of them: the whole frame."""
+        method, name = self.method, self.settings.method
+        if self.settings.at_native and not (method and method.has_scale):
+            raise SettingsError(f"at_native is for pixelate and blur: it means nothing to method {name}, leave it out")
+        if self.settings.person_mask != "ours":
+            if attributes is not None:
+                raise SettingsError(
+                    f"person mask {self.settings.person_mask} finds the whole person and no attributes: leave "
+                    "--attributes out, or use --person-mask ours"
+                )
+            return ("person",)
+        if attributes is not None:
+            return library.expand(attributes.split(",") if isinstance(attributes, str) else attributes)
+        if method is None:
+            raise SettingsError(
+                f"no attributes were named, and method {name} hides nothing else: name some with --attributes"
+            )
+        return library.expand(method.covers) if method.covers else ()
+
+    def _build_banks(self, library: TemplateLibrary, backbone: Backbone) -> list[TemplateBank]:
         contrast = {name: self.settings.contrast[name] for name in self.attributes}
-        self._banks = [
+        return [
             build_bank(
                 library,
-                self.backbone,
+                backbone,
                 spec,
                 names,
                 exemplars=self.settings.exemplars,
@@ -117,24 +157,19 @@ class Hider:
             )
             for spec, names in self._attributes_by_spec().items()
         ]
-        self._thresholds = torch.tensor([self.settings.threshold[name] for name in self.attributes])
-        self._thresholds = self._thresholds.to(self.device.device)
-        self.stopwatch = Stopwatch()
 
-    def _networks(
-        self, network: Backbone | None, backbone_weights: Path | None, flow_weights: Path | None
-    ) -> tuple[Backbone, FlowEstimator]:
+    def _load_networks(self, network: Backbone | None, backbone_weights: Path | None, flow_weights: Path | None) -> None:
         device = self.device.device
         try:
-            backbone = network or Backbone.load(self.settings.backbone, device, backbone_weights)
-            flow = load_flow(
+            if self.person_mask is None:
+                self.backbone = network or Backbone.load(self.settings.backbone, device, backbone_weights)
+            self.flow = load_flow(
                 self.settings.flow,
                 device,
                 flow_weights,
                 iterations=self.settings.flow_iterations,
                 scale=self.settings.flow_scale,
             )
-            return backbone, flow
         except WeightsError as error:
             if self.settings.preset != "paper":
                 raise
@@ -162,7 +197,12 @@ class Hider:
                 yield image.numpy() if issubclass(kind, np.ndarray) else image
 
     def saliency(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """For each frame, (H, W, 3) uint8, the frame and its saliency planes, (A, H, W) float32 in [0, 1]."""
+        """For each frame, (H, W, 3) uint8, the frame and its saliency planes, (A, H, W) float32 in [0, 1].
+
+        Raises SettingsError where a comparison method covers the whole frame.
+        """
+        if not self.attributes:
+            raise SettingsError(f"method {self.settings.method} covers the whole frame: name attributes to find")
         for batch in self._grouped(frames):
             chunk = self._to_chunk(batch, RunState())
             planes = self._saliency(chunk)
@@ -211,11 +251,18 @@ class Hider:
                 saliency = self._saliency(frames)
                 alpha = self._alpha(saliency)
             with self.stopwatch("flow"):
-                flow = flow_to_previous(self.flow, frames, state.previous)
+                # with every method, so that runs which differ in nothing else have the same mask and flow
+                if self.flow is None:
+                    flow = torch.zeros(len(frames), 2, *size_hw, device=frames.device)
+                else:
+                    flow = flow_to_previous(self.flow, frames, state.previous)
             with self.stopwatch("noise"):
-                if state.noise is None:
-                    state.noise = self._new_noise(size_hw)
-                noise = state.noise.chunk(flow)
+                if self.method is not None:
+                    noise = self.method.replacement(frames, alpha, self.settings.at_native)
+                else:
+                    if state.noise is None:
+                        state.noise = self._new_noise(size_hw)
+                    noise = state.noise.chunk(flow)
             with self.stopwatch("composite"):
                 output = composite(frames, alpha, noise)
         except torch.OutOfMemoryError as error:
@@ -227,13 +274,19 @@ class Hider:
         return HiddenChunk(frames, output, saliency, alpha, flow, noise)
 
     def _saliency(self, frames: Tensor) -> Tensor:
-        """Eq. 1 and 2: patch keys of the frames against the templates, (T, A, H, W)."""
+        """Eq. 1 and 2: patch keys of the frames against the templates, (T, A, H, W); no planes for a whole frame."""
+        if self.person_mask is not None:
+            return self.person_mask.planes(frames)
+        if self.backbone is None:
+            return torch.zeros(len(frames), 0, *frames.shape[1:3], device=frames.device)
         found = self.backbone.extract(frames, [bank.spec for bank in self._banks])
         features = [found[bank.spec] for bank in self._banks]
         return saliency_planes(features, self._banks, self.attributes, self.settings.exemplar_aggregation)
 
     def _alpha(self, saliency: Tensor) -> Tensor:
-        """Weight of the noise: the aggregated saliency itself (eq. 5), or 1 inside the grown mask."""
+        """Weight of the noise: the aggregated saliency itself (eq. 5), or 1 inside the grown mask or everywhere."""
+        if not self.attributes:
+            return torch.ones(len(saliency), *saliency.shape[2:], device=saliency.device)
         if self.settings.composite == "blend":
             return aggregate(saliency, self.settings.attribute_aggregation)[:, 0]
         percent = min(saliency.shape[-2:]) / 100
@@ -250,6 +303,22 @@ class Hider:
             device=self.device.device,
             seed=self.seed,
         )
+
+    @property
+    def mask_source(self) -> dict[str, str]:
+        """What decided where: `source`, and the SHA-256 of the weights of a person mask that is not ours."""
+        if self.person_mask is not None:
+            return {"source": self.person_mask.name, "weights_sha256": self.person_mask.fingerprint}
+        return {"source": "templates" if self.attributes else "whole frame"}
+
+    @property
+    def networks(self) -> dict[str, Any]:
+        """Backbone and flow by name, `none` where a method did without."""
+        backbone = ("none", "none") if self.backbone is None else (self.backbone.name, self.backbone.fingerprint)
+        return {
+            "backbone": dict(zip(("name", "weights_sha256"), backbone, strict=True)),
+            "flow": "none" if self.flow is None else self.flow.name,
+        }
 
     def measure(self, chunk: HiddenChunk, coverage: Coverage) -> None:
         """Add a chunk's hidden shares to `coverage`."""

@@ -12,6 +12,7 @@ Not here: how the run is done (device, seed, files): those are arguments of `Hid
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Generic, TypeVar
@@ -23,7 +24,9 @@ from anonymotion.registry import (
     FACETS,
     FLOWS,
     GROUPS,
+    METHODS,
     NOISES,
+    PERSON_MASKS,
     Facet,
     FeatureSpec,
     backbone_entry,
@@ -131,6 +134,15 @@ class Settings:
         "replace",
         "replace: noise instead of pixels inside the mask; blend: eq. 5 with the saliency as weight",
     )
+    method: str = _option(
+        "noise",
+        f"what takes the place of pixels: {_one_of(METHODS)}; all but noise are for comparison, and without "
+        "--attributes they cover the whole frame (person-mean: the person)",
+    )
+    at_native: bool = _option(
+        False, "pixelate and blur in pixels of the frame, not of the frame at a short side of 224 as in the paper"
+    )
+    person_mask: str = _option("ours", f"where --method person-mean finds the person: {_one_of(tuple(PERSON_MASKS))}")
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -145,9 +157,14 @@ class Settings:
             ("flow", FLOWS),
             ("noise", NOISES),
             ("composite", COMPOSITES),
+            ("method", METHODS),
+            ("person_mask", PERSON_MASKS),
         ):
-            if getattr(self, name) not in known:
-                raise SettingsError(f"{name} {getattr(self, name)!r} is not known: use one of {', '.join(known)}")
+            value = getattr(self, name)
+            if value not in known:
+                near = difflib.get_close_matches(value, known, n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise SettingsError(f"{name} {value!r} is not known{hint}: use one of {', '.join(known)}")
         for name, low, high in (
             ("dilation", 0, 25),
             ("feather", 0, 10),
@@ -171,8 +188,21 @@ class Settings:
             raise SettingsError("contrast compares de-biased descriptors: use it with --debias, or set --contrast 0")
         if not all(0 < value <= 1 for value in self.threshold.values()):
             raise SettingsError(f"threshold {self.threshold} is not in (0, 1]: at 0 everything would be hidden")
+        self._check_method()
         for layer in self.layer.values():
             self._spec(layer)
+
+    def _check_method(self) -> None:
+        """What belongs to one method only, and what a comparison method is not defined for."""
+        if METHODS[self.method].home is not None and self.composite == "blend":
+            raise SettingsError(
+                f"method {self.method} takes the place of pixels, and composite blend fades it into them by eq. 5: "
+                "use --preset strict, or --composite replace"
+            )
+        if self.person_mask != "ours" and self.method != "person-mean":
+            raise SettingsError(
+                f"person mask {self.person_mask} is for --method person-mean, not {self.method}: leave one of them out"
+            )
 
     def _spec(self, layer: int) -> FeatureSpec:
         mean = DEBIASING_MEAN if self.debias else None

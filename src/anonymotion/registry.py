@@ -1,4 +1,4 @@
-"""What can be named: attributes, backbones, facets, flows, noises, aggregations, and the FeatureSpec made of them.
+"""What can be named: attributes, backbones, facets, flows, noises, aggregations, methods, and the FeatureSpec.
 
 Plain data without torch, so that a command line can list and check names at once.  The modules that do the work
 look their own part up by the same names (a test compares the two).
@@ -42,6 +42,34 @@ AGGREGATIONS = {
 
 
 PositionRule = Literal["offset", "antialias", "rotary"]
+
+
+@dataclass(frozen=True)
+class Named:
+    """One line of help, and where what is named lives: `module:attribute`, or None for what the pipeline has itself.
+
+    The core does not import what compares itself with it: `methods` looks it up by this name when it is asked for.
+    """
+
+    help: str
+    home: str | None = None
+
+
+_NAIVE, _PERSON_MASKS = "anonymotion.baselines.naive", "anonymotion.baselines.person_masks"
+METHODS: dict[str, Named] = {
+    "noise": Named("ours: noise that moves with the scene"),
+    "person-mean": Named("the mean colour of what it covers, per frame", f"{_NAIVE}:PERSON_MEAN"),
+    "pixelate-4": Named("means of 4x4 blocks", f"{_NAIVE}:PIXELATE_4"),
+    "pixelate-16": Named("means of 16x16 blocks", f"{_NAIVE}:PIXELATE_16"),
+    "blur-weak": Named("Gaussian, 13 pixels wide, sigma 10", f"{_NAIVE}:BLUR_WEAK"),
+    "blur-strong": Named("Gaussian, 21 pixels wide, sigma 10", f"{_NAIVE}:BLUR_STRONG"),
+    "black": Named("black", f"{_NAIVE}:BLACK"),
+}
+PERSON_MASKS: dict[str, Named] = {
+    "ours": Named("templates of the group person"),
+    "deeplabv3-resnet50": Named("torchvision's; needs --person-weights", f"{_PERSON_MASKS}:deeplabv3_resnet50"),
+    "deeplabv3-mobilenet": Named("torchvision's; needs --person-weights", f"{_PERSON_MASKS}:deeplabv3_mobilenet"),
+}
 
 
 @dataclass(frozen=True)

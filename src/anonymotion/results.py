@@ -92,7 +92,8 @@ class Coverage:
 class HideResult:
     """The outcome of one run.
 
-    output: the path that was asked for.  frames: how many were written.  not_for_release: why the output must
+    output: the path that was asked for.  frames: how many were written.  attributes: empty where a comparison
+    method covered the whole frame.  mask: where it came from.  not_for_release: why the output must
     not be published (empty if there is no known reason).  notes: sentences about what was dropped or changed.
     seconds: wall time in all and per stage.
     """
@@ -103,6 +104,7 @@ class HideResult:
     settings: dict[str, Any]
     backbone: dict[str, str]
     flow: str
+    mask: dict[str, str]
     device: dict[str, str]
     coverage: dict[str, Any]
     audio: str

@@ -95,7 +95,7 @@ def _resolved(path: Path) -> Path:
 def hide_video(
     source: str | Path,
     output: str | Path,
-    attributes: list[str] | str,
+    attributes: list[str] | str | None = None,
     preset: str = "strict",
     *,
     files: FileOptions | None = None,
@@ -104,6 +104,7 @@ def hide_video(
 ) -> HideResult:
     """Hide `attributes` in the video, GIF, picture or folder of pictures `source`; write `output`.
 
+    Without `attributes` a comparison method (`method=`) covers the whole frame, or the person.
     `options` are those of `Hider`: device, seed, library, weights files, and any field of `Settings`.
     Raises an AnonymotionError, and then leaves nothing at `output`; NothingMatchedError if no pixel of any
     frame was selected by a replacing preset (unless `files.allow_empty`).
@@ -224,7 +225,8 @@ def saliency_video(
         for target in (folder, sink):
             if target is not None:
                 target.commit()
-    return SaliencyResult(str(output), frames, hider.attributes, hider.backbone.name, hider.settings.as_json())
+    backbone = hider.networks["backbone"]["name"]
+    return SaliencyResult(str(output), frames, hider.attributes, backbone, hider.settings.as_json())
 
 
 def _recorded(frames: Iterator[video.Frame], pending: deque[video.Frame]) -> Iterator[np.ndarray]:
@@ -244,7 +246,9 @@ def _result(
     seconds: dict[str, float],
 ) -> HideResult:
     reasons = []
-    if hider.seed is not None:
+    if hider.method is not None and hider.method.weakness is not None:
+        reasons.append(hider.method.weakness)
+    if hider.method is None and hider.seed is not None:
         reasons.append("the noise was made with --seed: whoever knows the seed knows the noise")
     if hider.settings.composite == "blend":
         reasons.append("a soft blend (eq. 5) leaves a faded copy of what it covers; use --preset strict for release")
@@ -262,8 +266,8 @@ def _result(
         frames=coverage.frames,
         attributes=hider.attributes,
         settings={**hider.settings.as_json(), "changed_from_preset": changed},
-        backbone={"name": hider.backbone.name, "weights_sha256": hider.backbone.fingerprint},
-        flow=hider.flow.name,
+        **hider.networks,
+        mask=hider.mask_source,
         device={"name": hider.device.name, "reason": hider.device.reason},
         coverage=coverage.as_json(),
         audio=audio,

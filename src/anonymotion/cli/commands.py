@@ -12,19 +12,21 @@ from typing import Annotated, Any
 
 import typer
 
-from anonymotion.cli.console import print_json, progress_bar, reported, show, tell
+from anonymotion.cli.console import means_of, print_json, progress_bar, reported, show, tell
 from anonymotion.cli.options import (
     FILES,
     MACHINE,
     AllowTruncated,
     AsJson,
     Attributes,
+    AttributesOrNone,
     BackboneWeights,
     Device,
     FlowWeights,
     Force,
     FrameRate,
     Output,
+    PersonWeights,
     Preset,
     Quiet,
     Source,
@@ -59,7 +61,7 @@ def main() -> None:
 def hide(
     source: Source,
     output: Output,
-    attributes: Attributes,
+    attributes: AttributesOrNone = None,
     preset: Preset = "strict",
     device: Device = "auto",
     as_json: AsJson = False,
@@ -92,9 +94,12 @@ def hide(
     ] = None,
     backbone_weights: BackboneWeights = None,
     flow_weights: FlowWeights = None,
+    person_weights: PersonWeights = None,
     **settings: Any,
 ) -> None:
     """Hide attributes in a video: their pixels become noise that moves with the scene."""
+    if attributes is None and settings.get("method", "noise") == "noise":
+        raise typer.BadParameter("name what to hide, e.g. face,hair", param_hint="'--attributes' / '-a'")
     with reported(as_json):
         from anonymotion.run import FileOptions, hide_video
 
@@ -122,6 +127,7 @@ def hide(
                 seed=seed,
                 backbone_weights=backbone_weights,
                 flow_weights=flow_weights,
+                person_weights=person_weights,
                 **settings,
             )
         if as_json:
@@ -132,8 +138,8 @@ def hide(
             tell(f"not for release: {reason}", warning=True)
         share, empty = result.coverage["hidden_share_mean"], result.coverage["frames_without_match"]
         tell(
-            f"hid {', '.join(result.attributes)} in {result.frames} frames ({share:.1%} of the pixels) with "
-            f"{result.backbone['name']} and {result.flow} on {result.device['name']}, "
+            f"hid {', '.join(result.attributes) or 'the whole frame'} in {result.frames} frames ({share:.1%} of the "
+            f"pixels) with {means_of(result)} on {result.device['name']}, "
             f"{result.frames_per_second:.1f} frames/s, audio: {result.audio}"
         )
         if empty:

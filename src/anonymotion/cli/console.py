@@ -21,7 +21,7 @@ import typer
 from anonymotion.errors import AnonymotionError, OutputError
 
 if TYPE_CHECKING:
-    from anonymotion.results import Progress, ProgressCallback
+    from anonymotion.results import HideResult, Progress, ProgressCallback
 
 
 class Interrupted(BaseException):
@@ -69,6 +69,16 @@ def _fail(message: str, kind: str, status: int, as_json: bool) -> None:
 def print_json(document: dict[str, Any]) -> None:
     """The one document that `--json` puts on standard output, in ASCII, so that no encoding can refuse it."""
     show(json.dumps(document, indent=2))
+
+
+def means_of(result: HideResult) -> str:
+    """What hid, in a few words: the networks of our method, or a comparison method and where its mask came from."""
+    method, mask = result.settings["method"], result.mask["source"]
+    if method == "noise":
+        return f"{result.backbone['name']} and {result.flow}"
+    if mask == "templates":
+        mask = f"templates, {result.backbone['name']}"
+    return str(method) if mask == "whole frame" else f"{method} (mask: {mask})"
 
 
 def show(line: str) -> None:

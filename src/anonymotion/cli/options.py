@@ -23,8 +23,11 @@ MACHINE = "Machine"
 
 Source = Annotated[Path, typer.Argument(help="video, GIF, picture, or folder of numbered pictures", metavar="INPUT")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="file (its suffix is the format) or folder of PNGs")]
-Attributes = Annotated[
-    str, typer.Option("--attributes", "-a", help="names with commas; groups: face, body, person; see `template list`")
+NAMES = "names with commas; groups: face, body, person; see `template list`"
+Attributes = Annotated[str, typer.Option("--attributes", "-a", help=NAMES)]
+AttributesOrNone = Annotated[
+    str | None,
+    typer.Option("--attributes", "-a", help=f"{NAMES}; only another --method than noise does without"),
 ]
 Preset = Annotated[str, typer.Option("--preset", help=" | ".join(PRESETS))]
 Device = Annotated[str, typer.Option("--device", help="auto | cpu | cuda", rich_help_panel=MACHINE)]
@@ -48,6 +51,10 @@ FlowWeights = Annotated[
         help="weights for RAFT: safetensors or .pth; without it the published ones are downloaded",
         rich_help_panel=MACHINE,
     ),
+]
+PersonWeights = Annotated[
+    Path | None,
+    typer.Option("--person-weights", help="weights for --person-mask: safetensors or .pth", rich_help_panel=MACHINE),
 ]
 
 
