@@ -14,7 +14,7 @@ from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 
 from anonymotion.backbone import Backbone
-from anonymotion.registry import BackboneEntry
+from anonymotion.registry import ATTRIBUTES, BackboneEntry
 from anonymotion.templates import TemplateLibrary
 
 # Registered under the name of the default, so that presets use it as they are but for the layer.
@@ -115,5 +115,16 @@ def tiny_library(folder: Path) -> TemplateLibrary:
         {"attribute": "hair", "picture": "two", "point": [5, 90]},
         {"attribute": "torso", "picture": "one", "box": [30, 20, 70, 60]},
         {"attribute": "hair", "picture": "one", "point": [70, 50], "negative": True},
+    ]
+    return TemplateLibrary.load(write_library(folder, pictures, templates))
+
+
+def nine_attributes(folder: Path) -> TemplateLibrary:
+    """The paper's nine attributes, one point each, in one generated picture."""
+    folder.mkdir(exist_ok=True)
+    pictures = [picture_entry(folder, "one", patchwork((96, 128), seed=1))]
+    points = [[8 + 13 * number, 10 + 9 * number] for number in range(len(ATTRIBUTES))]
+    templates = [
+        {"attribute": name, "picture": "one", "point": point} for name, point in zip(ATTRIBUTES, points, strict=True)
     ]
     return TemplateLibrary.load(write_library(folder, pictures, templates))
