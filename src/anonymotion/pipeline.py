@@ -117,7 +117,7 @@ class Hider:
         self.flow: FlowEstimator | None = None
         self._banks: list[TemplateBank] = []
         if self.attributes:
-            self._load_networks(network, backbone_weights, flow_weights)
+            self.backbone, self.flow = self._networks(network, backbone_weights, flow_weights)
             if self.backbone is not None:
                 self._banks = self._build_banks(library, self.backbone)
         self._thresholds = torch.tensor([self.settings.threshold[name] for name in self.attributes])
@@ -158,12 +158,16 @@ class Hider:
             for spec, names in self._attributes_by_spec().items()
         ]
 
-    def _load_networks(self, network: Backbone | None, backbone_weights: Path | None, flow_weights: Path | None) -> None:
+    def _networks(
+        self, network: Backbone | None, backbone_weights: Path | None, flow_weights: Path | None
+    ) -> tuple[Backbone | None, FlowEstimator]:
         device = self.device.device
         try:
             if self.person_mask is None:
-                self.backbone = network or Backbone.load(self.settings.backbone, device, backbone_weights)
-            self.flow = load_flow(
+                network = network or Backbone.load(self.settings.backbone, device, backbone_weights)
+            else:
+                network = None
+            return network, load_flow(
                 self.settings.flow,
                 device,
                 flow_weights,
