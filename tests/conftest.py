@@ -32,10 +32,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or writes the cache of the user who runs the suite, or downloads anything."""
+    """No test reads or writes the cache or the templates of the user who runs the suite, or downloads anything."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+        for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "TORCH_HOME"):
+            patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+        patch.delenv("ANONYMOTION_LIBRARY", raising=False)
         patch.setenv("ANONYMOTION_OFFLINE", "1")
         yield
 

@@ -27,6 +27,8 @@ ROWS = (
         "flow",
         "noise",
         "templates",
+        "template_crop",
+        "user_library",
         "template_bank",
         "descriptor_cache",
         "saliency",
@@ -37,7 +39,7 @@ ROWS = (
         "overlays",
     },
     {"presets", "policy", "results", "pipeline", "scheduler", "report"},
-    {"exports", "run", "sample"},
+    {"exports", "run", "sample", "template_exchange", "template_preview"},
     {"batch", "attacks", "live", "doctor"},
 )
 OUTERMOST = {"cli", "__main__", "studio", "baselines", "research"}

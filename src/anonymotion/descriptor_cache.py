@@ -2,7 +2,8 @@
 
 Two places: a file inside the package for the specs of the presets (so that the first run needs no extra
 passes), and the user's cache folder for all others.  A key covers the library, the weights and the spec, so
-stale entries are never found.  Only descriptors of library pictures are kept here: nothing of any video.
+stale entries are never found.  Only descriptors of library pictures are kept here; those of a user's own pictures lie
+in a folder of their own, which goes when their template goes (`forget`).
 
 Not here: how descriptors are computed (backbone, templates).
 """
@@ -13,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -35,12 +37,22 @@ def user_cache_folder() -> Path:
     return Path(base).expanduser() / "anonymotion"
 
 
+def _own_folder(library_digest: str) -> Path:
+    return user_cache_folder() / "own" / library_digest[:32]
+
+
+def forget(library_digest: str) -> None:
+    """Delete all descriptors of a user's library, or part of one, that has gone or changed."""
+    shutil.rmtree(_own_folder(library_digest), ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class DescriptorCache:
-    """The entries that belong to one library file and one set of weights (their SHA-256)."""
+    """The entries that belong to one library and one set of weights (their SHA-256); own: of a user's own."""
 
     library_digest: str
     weights_fingerprint: str
+    own: bool = False
 
     def key(self, spec: FeatureSpec) -> str:
         """Name of the entry of `spec`; the mean is part of every entry, so its id does not matter."""
@@ -54,7 +66,11 @@ class DescriptorCache:
 
     def read(self, spec: FeatureSpec) -> dict[str, Tensor] | None:
         """The tensors of the entry, or None if there is no usable one."""
-        return self._read_packaged(spec) or self._read_file(user_cache_folder() / f"{self.key(spec)}.safetensors", "")
+        return self._read_packaged(spec) or self._read_file(self._folder / f"{self.key(spec)}.safetensors", "")
+
+    @property
+    def _folder(self) -> Path:
+        return _own_folder(self.library_digest) if self.own else user_cache_folder()
 
     def _read_packaged(self, spec: FeatureSpec) -> dict[str, Tensor] | None:
         return self._read_file(PACKAGED_FILE, f"{self.key(spec)}.")
@@ -74,7 +90,7 @@ class DescriptorCache:
         """Keep an entry in the user's cache; a folder that cannot be written only costs time later."""
         from safetensors.torch import save
 
-        folder = user_cache_folder()
+        folder = self._folder
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor, partial = tempfile.mkstemp(dir=folder, suffix=".partial")

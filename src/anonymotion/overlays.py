@@ -83,6 +83,29 @@ def crosses(image: np.ndarray, points: Sequence[tuple[float, float]]) -> np.ndar
     return np.asarray(canvas)
 
 
+def boxes(image: np.ndarray, places: Sequence[tuple[float, float, float, float]]) -> np.ndarray:
+    """`image` with a frame around each (x0, y0, x1, y1)."""
+    from PIL import Image, ImageDraw
+
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
+    for x0, y0, x1, y1 in places:
+        for colour, width in (((0, 0, 0), 5), ((255, 220, 0), 2)):
+            draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=width)
+    return np.asarray(canvas)
+
+
+def outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """`image`, (H, W, 3) uint8, with the border of `mask`, (H, W) bool, drawn in it."""
+    import cv2
+
+    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    canvas = image.copy()
+    for colour, width in (((0, 0, 0), 4), ((255, 220, 0), 2)):
+        cv2.drawContours(canvas, found, -1, colour, width)
+    return canvas
+
+
 def sheet(panels: Sequence[np.ndarray], columns: int, gap: int = 4) -> np.ndarray:
     """Panels of one size in rows of `columns`, on a dark ground; sides are even, as video encoders want them."""
     height, width = panels[0].shape[:2]

@@ -94,8 +94,12 @@ def build_bank(
 def _rivals(
     library: TemplateLibrary, vectors: dict[str, Tensor], attributes: Sequence[str], contrast: Mapping[str, float]
 ) -> Rivals:
-    """Classes in this order: what was asked for, other attributes, negatives of the former, background."""
-    names = [*contrast, *(name for name in library.attributes if name not in contrast)]
+    """Classes in this order: what was asked for, other attributes, negatives of the former, background.
+
+    An attribute of a user's own competes only where it was asked for: somebody's `glasses` must not take `eyes`
+    away from whoever hides eyes.
+    """
+    names = [*contrast, *(name for name in library.parts[0].attributes if name not in contrast)]
     kinds = [(name, False) for name in names] + [(name, True) for name in contrast]
     members_of = {
         kind: [i for i, t in enumerate(library.templates) if (t.attribute, t.negative) == kind] for kind in kinds
@@ -115,13 +119,26 @@ def _rivals(
 
 
 def _vectors(library: TemplateLibrary, backbone: Backbone, spec: FeatureSpec) -> dict[str, Tensor]:
-    """`templates` (N, D) in file order, `background` (B, D), `mean` (D,): from the cache, or computed."""
-    cache = DescriptorCache(library.digest, backbone.fingerprint)
+    """`templates` (N, D) in the library's order, `background` (B, D), `mean` (D,): from the cache, or computed.
+
+    Mean and background are those of the built-in part: a template of the user's own must not move what every
+    other template is compared by.
+    """
+    found = [_vectors_of(part, backbone, spec) for part in library.parts]
+    vectors = {**found[0], "templates": torch.cat([entry["templates"] for entry in found])}
+    return {name: tensor.to(backbone.device) for name, tensor in vectors.items()}
+
+
+def _vectors_of(part: TemplateLibrary, backbone: Backbone, spec: FeatureSpec) -> dict[str, Tensor]:
+    cache = DescriptorCache(part.digest, backbone.fingerprint, own=part.own)
     vectors = cache.read(spec)
     if vectors is None:
-        vectors = compute_vectors(library, backbone, [spec])[spec]
+        vectors = compute_vectors(part, backbone, [spec])[spec]
         cache.write(spec, vectors)
-    return {name: tensor.to(backbone.device) for name, tensor in vectors.items()}
+    # A comparison with NaN is false: a template that is not finite would hide nothing, without a word.
+    if not torch.isfinite(vectors["templates"]).all():
+        raise TemplateError(f"a descriptor of library {part.folder} is not finite: remove the template and add it anew")
+    return vectors
 
 
 def compute_vectors(

@@ -1,18 +1,22 @@
 """Templates: an attribute, a picture, and a point or box in it (section 3.1 of the paper).
 
-A library is a folder with a `library.toml` and pictures.  The built-in one has the paper's nine attributes.
-No network is needed for any of it.
+A library is a folder with a `library.toml` and pictures.  The built-in one has the paper's nine attributes; a user's
+own (user_library) is joined to it.  No network is needed for any of it.
 
-Not here: descriptors of templates (template_bank), thresholds (presets), the file format of exchanged templates.
+Not here: descriptors of templates (template_bank), thresholds (presets), changes of a user's library (user_library),
+the file format of exchanged templates (template_exchange).
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import io
+import json
+import re
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,14 +28,18 @@ from anonymotion.registry import ATTRIBUTES, GROUPS
 
 BUILTIN_FOLDER = Path(__file__).parent / "library"
 SCHEMA_VERSION = 1
-PICTURE_KINDS = ("photograph", "rendered", "background")
+PICTURE_KINDS = ("photograph", "rendered", "background", "own")
+
+# Names become parts of file names and of flags such as `--threshold 0.5,logo=0.4`.
+ATTRIBUTE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
 @dataclass(frozen=True)
 class Picture:
     """A picture of a library, with its origin.
 
-    kind: `photograph`, `rendered` or `background` (nobody in it; it serves the de-biasing mean).
+    kind: `photograph`, `rendered`, `background` (nobody in it; it serves the de-biasing mean) or `own` (a crop of
+    a picture of the user's).  content: the bytes of the file where it is not on the disk yet.
     """
 
     id: str
@@ -41,17 +49,19 @@ class Picture:
     licence: str
     source: str
     sha256: str
+    content: bytes | None = field(default=None, repr=False)
 
     def read(self) -> np.ndarray:
         """The picture as (H, W, 3) uint8 RGB.  Raises TemplateError if it is missing or damaged."""
         from PIL import Image, UnidentifiedImageError
 
         try:
-            if hashlib.sha256(self.path.read_bytes()).hexdigest() != self.sha256:
+            data = self.path.read_bytes() if self.content is None else self.content
+            if hashlib.sha256(data).hexdigest() != self.sha256:
                 raise TemplateError(
                     f"picture {self.path.name} of the library is not the one recorded: install it again"
                 )
-            with Image.open(self.path) as image:
+            with Image.open(io.BytesIO(data)) as image:
                 return np.asarray(image.convert("RGB"))
         except (OSError, UnidentifiedImageError) as error:
             raise TemplateError(f"picture {self.path.name} of the library cannot be read: {error}") from error
@@ -88,12 +98,18 @@ class Template:
 
 @dataclass(frozen=True)
 class TemplateLibrary:
-    """Pictures and templates, in the order of their file."""
+    """Pictures and templates, in the order of their file.
+
+    digest: of the content; descriptors are kept under it.  own: it is (a part of) a user's library.
+    joined: the libraries that this one was joined from; empty for a library of one file.
+    """
 
     folder: Path
     pictures: dict[str, Picture]
     templates: tuple[Template, ...]
     digest: str
+    own: bool = False
+    joined: tuple[TemplateLibrary, ...] = ()
 
     @classmethod
     def load(cls, folder: Path = BUILTIN_FOLDER) -> TemplateLibrary:
@@ -101,12 +117,21 @@ class TemplateLibrary:
         path = folder / "library.toml"
         try:
             data = path.read_bytes()
-            content = tomllib.loads(data.decode())
         except OSError as error:
             raise TemplateError(
                 f"library {folder} cannot be read ({error.strerror}): expected a library.toml"
             ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return cls.parse(data, path)
+
+    @classmethod
+    def parse(cls, data: bytes, path: Path) -> TemplateLibrary:
+        """The library that the bytes of a library.toml describe; `path` is where it is, or would be.
+
+        Raises TemplateError if it is damaged or inconsistent.  Pictures are not opened.
+        """
+        try:
+            content = tomllib.loads(data.decode())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise TemplateError(
                 f"{path} is not valid TOML ({error}): restore it or install the package again"
             ) from error
@@ -123,7 +148,56 @@ class TemplateLibrary:
                 raise TemplateError(
                     f"{path} has a template of {template.attribute!r} in no picture: {template.picture!r}"
                 )
-        return cls(folder, pictures, templates, hashlib.sha256(data).hexdigest())
+        return cls(path.parent, pictures, templates, hashlib.sha256(data).hexdigest())
+
+    def join(self, own: TemplateLibrary) -> TemplateLibrary:
+        """This library and a user's own as one: more attributes, and more exemplars of those that are here.
+
+        The parts stay known, because the de-biasing mean, the background and the attributes that compete are
+        this library's whatever a user adds.  The user's part is one library per picture, so that a picture's
+        descriptors are computed once and not at every change.  Raises TemplateError for two different pictures
+        of one id.
+        """
+        for name, picture in own.pictures.items():
+            if name in self.pictures and self.pictures[name].sha256 != picture.sha256:
+                raise TemplateError(
+                    f"library {own.folder} has another picture of the id {name!r}, which is built in: rename it there"
+                )
+        parts = [self]
+        for name, picture in own.pictures.items():
+            templates = tuple(t for t in own.templates if t.picture == name)
+            if templates:
+                text = json.dumps([own.template_id(t) for t in templates])
+                digest = hashlib.sha256(text.encode()).hexdigest()
+                parts.append(TemplateLibrary(own.folder, {name: picture}, templates, digest, own=True))
+        return TemplateLibrary(
+            folder=self.folder,
+            pictures={name: picture for part in parts for name, picture in part.pictures.items()},
+            templates=tuple(template for part in parts for template in part.templates),
+            digest=hashlib.sha256(" ".join(part.digest for part in parts).encode()).hexdigest(),
+            joined=tuple(parts),
+        )
+
+    @property
+    def parts(self) -> tuple[TemplateLibrary, ...]:
+        """The libraries that this one was joined from, the built-in one first; itself if it is of one file."""
+        return self.joined or (self,)
+
+    @property
+    def own_templates(self) -> tuple[Template, ...]:
+        """Those of the user's own."""
+        return tuple(template for part in self.parts if part.own for template in part.templates)
+
+    def template_id(self, template: Template) -> str:
+        """64 hex digits of what a template is: attribute, picture (its bytes), place and sign."""
+        content = [
+            template.attribute,
+            self.pictures[template.picture].sha256,
+            template.point,
+            template.box,
+            template.negative,
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     @cached_property
     def attributes(self) -> tuple[str, ...]:
@@ -180,6 +254,16 @@ class TemplateLibrary:
         return found
 
 
+def check_attribute_name(name: str) -> None:
+    """Raise TemplateError unless an attribute may be called `name`."""
+    if not ATTRIBUTE_NAME.fullmatch(name):
+        raise TemplateError(
+            f"attribute name {name[:60]!r} cannot be used: at most 40 of a-z, 0-9, _ and -, the first a letter or digit"
+        )
+    if name in GROUPS:
+        raise TemplateError(f"{name!r} is the group of {', '.join(GROUPS[name])}: choose another name")
+
+
 def _parse(path: Path, content: dict[str, Any], table: str, build: Any) -> list[Any]:
     """Build each entry of a table of the library file; name the entry that is wrong."""
     entries = content.get(table, [])
@@ -191,6 +275,8 @@ def _parse(path: Path, content: dict[str, Any], table: str, build: Any) -> list[
             result.append(build(path.parent, entry))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise TemplateError(f"{path}: [[{table}]] number {number} is not usable ({error!r})") from error
+        except TemplateError as error:
+            raise TemplateError(f"{path}: [[{table}]] number {number} is not usable: {error}") from error
     return result
 
 
@@ -200,8 +286,10 @@ def _picture(folder: Path, entry: dict[str, Any]) -> Picture:
     path = folder / entry["file"]
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"file {entry['file']!r} lies outside the library")
-    texts = {key: str(entry[key]) for key in ("kind", "subject", "licence", "source", "sha256")}
-    return Picture(id=str(entry["id"]), path=path, **texts)
+    kind, subject, licence, source, sha256 = (
+        str(entry[key]) for key in ("kind", "subject", "licence", "source", "sha256")
+    )
+    return Picture(str(entry["id"]), path, kind, subject, licence, source, sha256)
 
 
 def _template(_folder: Path, entry: dict[str, Any]) -> Template:
@@ -212,8 +300,10 @@ def _template(_folder: Path, entry: dict[str, Any]) -> Template:
     if box is not None:
         x0, y0, x1, y1 = box
         box = (float(x0), float(y0), float(x1), float(y1))
+    attribute = str(entry["attribute"]).lower()
+    check_attribute_name(attribute)
     return Template(
-        attribute=str(entry["attribute"]).lower(),
+        attribute=attribute,
         picture=str(entry["picture"]),
         point=point,
         box=box,

@@ -1,6 +1,7 @@
 """The commands: parse, call the library once, print.
 
-Not here: anything that decides a pixel, how errors are reported (console), flags (options).
+Not here: anything that decides a pixel, how errors are reported (console), flags (options), templates
+(template_commands).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from anonymotion.cli.options import (
     FlowWeights,
     Force,
     FrameRate,
+    Library,
     Output,
     PersonWeights,
     Preset,
@@ -33,6 +35,7 @@ from anonymotion.cli.options import (
     parse_frame_rate,
     with_setting_flags,
 )
+from anonymotion.cli.template_commands import template_app
 
 app = typer.Typer(
     name="anonymotion",
@@ -42,7 +45,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-template_app = typer.Typer(help="Look at the templates that attributes are made of.", no_args_is_help=True)
 app.add_typer(template_app, name="template")
 
 
@@ -95,6 +97,7 @@ def hide(
     backbone_weights: BackboneWeights = None,
     flow_weights: FlowWeights = None,
     person_weights: PersonWeights = None,
+    library: Library = None,
     **settings: Any,
 ) -> None:
     """Hide attributes in a video: their pixels become noise that moves with the scene."""
@@ -102,6 +105,7 @@ def hide(
         raise typer.BadParameter("name what to hide, e.g. face,hair", param_hint="'--attributes' / '-a'")
     with reported(as_json):
         from anonymotion.run import FileOptions, hide_video
+        from anonymotion.user_library import load_library
 
         files = FileOptions(
             audio=audio,  # type: ignore[arg-type]  # checked by FileOptions
@@ -128,6 +132,7 @@ def hide(
                 backbone_weights=backbone_weights,
                 flow_weights=flow_weights,
                 person_weights=person_weights,
+                library=load_library(library),
                 **settings,
             )
         if as_json:
@@ -162,11 +167,13 @@ def saliency(
     allow_truncated: AllowTruncated = False,
     backbone_weights: BackboneWeights = None,
     flow_weights: FlowWeights = None,
+    library: Library = None,
     **settings: Any,
 ) -> None:
     """Show where attributes are found: a heat map per attribute, as a video or a folder of pictures."""
     with reported(as_json):
         from anonymotion.run import FileOptions, saliency_video
+        from anonymotion.user_library import load_library
 
         files = FileOptions(force=force, allow_truncated=allow_truncated, frame_rate=parse_frame_rate(frame_rate))
         with progress_bar(not quiet) as progress:
@@ -180,76 +187,12 @@ def saliency(
                 device=device,
                 backbone_weights=backbone_weights,
                 flow_weights=flow_weights,
+                library=load_library(library),
                 **settings,
             )
         if as_json:
             print_json(result.as_json())
         tell(f"wrote heat maps of {', '.join(result.attributes)} in {result.frames} frames to {result.output}")
-
-
-@template_app.command("list")
-def template_list(as_json: AsJson = False) -> None:
-    """List attributes and groups, with the number of exemplars of each."""
-    with reported(as_json):
-        from anonymotion.registry import GROUPS
-        from anonymotion.templates import TemplateLibrary
-
-        library = TemplateLibrary.load()
-        if as_json:
-            attributes = {
-                name: {
-                    "exemplars": len(library.exemplars(name)),
-                    "pictures": sorted({template.picture for template in library.exemplars(name)}),
-                }
-                for name in library.attributes
-            }
-            groups = {name: list(members) for name, members in GROUPS.items()}
-            print_json({"schema_version": 1, "attributes": attributes, "groups": groups})
-            return
-        for name in library.attributes:
-            exemplars = library.exemplars(name)
-            show(f"{name:10} {len(exemplars):3} exemplars in {len({t.picture for t in exemplars})} pictures")
-        for name, members in GROUPS.items():
-            show(f"{name:10} = {', '.join(members)}")
-
-
-@template_app.command("show")
-def template_show(
-    attribute: Annotated[str | None, typer.Argument(help="attribute or group; all if left out")] = None,
-    sheet: Annotated[Path | None, typer.Option("--sheet", help="write a picture of the templates to this PNG")] = None,
-    force: Force = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show what attributes are made of: pictures, points, licences (Figure 3)."""
-    with reported(as_json):
-        from anonymotion.templates import TemplateLibrary
-
-        library = TemplateLibrary.load()
-        names = library.expand([attribute] if attribute else library.attributes)
-        rows = [
-            {
-                "attribute": template.attribute,
-                "picture": template.picture,
-                "point": template.point,
-                "box": template.box,
-                "kind": library.pictures[template.picture].kind,
-                "subject": library.pictures[template.picture].subject,
-                "licence": library.pictures[template.picture].licence,
-            }
-            for name in names
-            for template in library.exemplars(name)
-        ]
-        if sheet is not None:
-            from anonymotion.exports import write_template_sheet
-
-            write_template_sheet(library, names, sheet, force=force)
-            tell(f"wrote {sheet}")
-        if as_json:
-            print_json({"schema_version": 1, "templates": rows})
-            return
-        for row in rows:
-            where = f"at {row['point']}" if row["point"] else f"in {row['box']}"
-            show(f"{row['attribute']:9} {row['picture']} {where}: {row['subject']} ({row['kind']}; {row['licence']})")
 
 
 @app.command()

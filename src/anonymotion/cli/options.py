@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import fields
 from fractions import Fraction
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -57,6 +58,15 @@ PersonWeights = Annotated[
     typer.Option("--person-weights", help="weights for --person-mask: safetensors or .pth", rich_help_panel=MACHINE),
 ]
 
+Library = Annotated[
+    Path | None,
+    typer.Option(
+        "--library",
+        help="folder of your own templates; otherwise $ANONYMOTION_LIBRARY, or one in your data folder",
+        rich_help_panel=FILES,
+    ),
+]
+
 
 def with_setting_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Give `command(..., **settings)` one flag per field of Settings; fields not given are not passed on."""
@@ -100,3 +110,14 @@ def parse_frame_rate(text: str) -> Fraction:
         return Fraction(text)
     except (ValueError, ZeroDivisionError) as error:
         raise SettingsError(f"frame rate {text!r} is not a number: use e.g. 25, 29.97 or 30000/1001") from error
+
+
+def parse_numbers(text: str, flag: str, names: str) -> tuple[float, ...]:
+    """As many numbers with commas between them as `names` has, e.g. `120,80` for `X,Y`.  Raises SettingsError."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != len(names.split(",")) or not all(map(isfinite, numbers)):
+        raise SettingsError(f"{flag} {text[:60]!r} is not of the form {names}: give pixels, with commas between them")
+    return numbers
