@@ -302,3 +302,27 @@ def test_a_descriptor_that_is_not_finite_stops_the_run(value: float) -> None:
     broken.descriptors[1, 2, 3, 4] = value
     with pytest.raises(WeightsError, match="not finite"):
         patch_saliency(broken, bank([0], ("hair",)))
+
+
+def test_an_own_negative_takes_from_its_attribute_what_it_matches_better() -> None:
+    """Cosines with x and y are 1 and 0, equal, and 0.6 and 0.8: a lead of 0.2 leaves 2 / (1 + e^4)."""
+    cells = _one_row(_unit(1, 0, 0), _unit(1, 1, 0), _unit(0.6, 0.8, 0))
+    descriptors = torch.tensor([[1.0, 0, 0], [1.0, 0, 0]])
+    alone = Rivals(descriptors[:1], torch.tensor([0]), torch.tensor([True]), torch.tensor([0.1, 0.1]))
+    negative = Rivals(
+        alone.descriptors,
+        alone.class_index,
+        alone.asked_for,
+        alone.contrast,
+        negatives=torch.tensor([[0, 1.0, 0], [0, 0, 1.0]]),
+        negative_index=torch.tensor([1, 1]),
+    )
+
+    def planes(rivals: Rivals) -> Tensor:
+        bank = TemplateBank(FeatureSpec(), ("x", "y"), descriptors, torch.tensor([0, 1]), None, rivals)
+        return attribute_saliency(cells, bank, "max")[0, :, 0]
+
+    plain, weighed = planes(alone), planes(negative)
+    assert torch.equal(weighed[0], plain[0]), "another attribute's negative takes nothing"
+    assert torch.allclose(weighed[1, :2], plain[1, :2], atol=1e-4), "what is matched as well stays"
+    assert weighed[1, 2] == pytest.approx(0.6 * 2 / (1 + math.exp(4)), rel=1e-3)

@@ -89,7 +89,7 @@ def attribute_saliency(features: PatchFeatures, bank: TemplateBank, how: str) ->
     """One plane per attribute of the bank, over cells: (T, A, rows, columns) float32 in [0, 1].
 
     With rivals, a cell in which what was asked for has a smaller share of the evidence than the attribute's
-    `contrast` is weakened in proportion.
+    `contrast` is weakened in proportion, and so is one that a negative template of the user's own matches better.
     """
     planes = patch_saliency(features, bank)
     grouped = [aggregate(planes[:, bank.attribute_index == i], how) for i in range(len(bank.attributes))]
@@ -98,7 +98,25 @@ def attribute_saliency(features: PatchFeatures, bank: TemplateBank, how: str) ->
         return by_attribute
     share = evidence_share(features, bank.rivals, bank.mean)[:, None]
     needed = bank.rivals.contrast[:, None, None]
-    return by_attribute * torch.where(needed > 0, share / needed, 1.0).clamp(max=1)
+    weight = torch.where(needed > 0, share / needed, 1.0).clamp(max=1)
+    return by_attribute * weight * _negative_weight(by_attribute, features, bank.rivals, bank.mean)
+
+
+def _negative_weight(planes: Tensor, features: PatchFeatures, rivals: Rivals, mean: Tensor | None) -> Tensor:
+    """What own negative templates leave of (T, A, rows, columns) planes: weights of that shape in [0, 1].
+
+    1 where no negative template of the attribute matches better than the attribute itself; e.g. 0.24 where one is
+    better by a cosine of 0.1.
+    """
+    weight = torch.ones_like(planes)
+    if not len(rivals.negatives):
+        return weight
+    against = _cosine(features, rivals.negatives, mean)
+    for attribute in sorted(set(rivals.negative_index.tolist())):
+        strongest = against[:, rivals.negative_index == attribute].amax(dim=1)
+        ahead = EVIDENCE_SHARPNESS * (planes[:, attribute] - strongest)
+        weight[:, attribute] = (2 * torch.sigmoid(ahead)).clamp(max=1)
+    return weight
 
 
 def upsample(planes: Tensor, grid: PatchGrid) -> Tensor:

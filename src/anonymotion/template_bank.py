@@ -9,7 +9,7 @@ Not here: which templates there are (templates), the comparison (saliency), wher
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -31,12 +31,16 @@ class Rivals:
     The other classes are the attributes not asked for, the negative templates of those that were, and
     background.  contrast: (A,) float32 in [0, 1], for each attribute of the bank the share of the evidence below
     which its saliency is weakened; 0 for never.
+    negatives: (K, D) float32, raw, the negative templates of the user's own, and negative_index: (K,) int64, which
+    attribute of the bank each takes away from.
     """
 
     descriptors: Tensor
     class_index: Tensor
     asked_for: Tensor
     contrast: Tensor
+    negatives: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    negative_index: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
 
 
 @dataclass(frozen=True)
@@ -99,11 +103,18 @@ def _rivals(
     An attribute of a user's own competes only where it was asked for: somebody's `glasses` must not take `eyes`
     away from whoever hides eyes.
     """
-    names = [*contrast, *(name for name in library.parts[0].attributes if name not in contrast)]
+    built_in = library.parts[0]
+    names = [*contrast, *(name for name in built_in.attributes if name not in contrast)]
     kinds = [(name, False) for name in names] + [(name, True) for name in contrast]
-    members_of = {
-        kind: [i for i, t in enumerate(library.templates) if (t.attribute, t.negative) == kind] for kind in kinds
-    }
+    members_of: dict[tuple[str, bool], list[int]] = {kind: [] for kind in kinds}
+    own_negatives: list[tuple[int, int]] = []
+    for number, template in enumerate(library.templates):
+        kind = (template.attribute, template.negative)
+        if template.negative and number >= len(built_in.templates):  # those of the user's own come last
+            if template.attribute in attributes:
+                own_negatives.append((number, attributes.index(template.attribute)))
+        elif kind in members_of:
+            members_of[kind].append(number)
     classes = [members_of[kind] for kind in kinds if members_of[kind]]
     parts = [vectors["templates"][members] for members in classes]
     if len(vectors["background"]):
@@ -115,6 +126,8 @@ def _rivals(
         class_index=index.to(device),
         asked_for=(torch.arange(len(parts)) < len(contrast)).to(device),
         contrast=torch.tensor([contrast[name] for name in attributes], device=device),
+        negatives=vectors["templates"][[number for number, _ in own_negatives]],
+        negative_index=torch.tensor([position for _, position in own_negatives], dtype=torch.long, device=device),
     )
 
 
