@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scenes import Box, background, car, logo, place, save, screen
+from scenes import SIZE_WH, Box, background, car, logo, place, save, screen
 from synthetic import make_clip
 from test_cli import invoke
 
@@ -67,7 +67,7 @@ def test_a_thing_marked_in_one_scene_is_hidden_in_another(name: str, tmp_path: P
     _, elsewhere, least, most = THINGS[name]
     mark(tmp_path, name)
     frames, boxes = moving(elsewhere(), "r_room_empty")
-    clip = make_clip(tmp_path / "clip.mp4", images=frames, options={"crf": "18"})
+    clip = make_clip(tmp_path / "clip.mp4", images=frames, size=SIZE_WH, options={"crf": "18"})
     out, masks = tmp_path / "hidden.mp4", tmp_path / "masks"
     result = invoke("hide", clip, "-o", out, "-a", name, "--export-masks", masks, "--json")
     assert result.exit_code == 0, result.output

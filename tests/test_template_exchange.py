@@ -276,6 +276,18 @@ def test_a_negative_without_anything_to_take_from(
     assert not receiver.folder.exists()
 
 
+def test_a_template_that_is_there_twice_is_taken_once(
+    receiver: UserLibrary, exported: Path, tiny: Backbone, tmp_path: Path
+) -> None:
+    metadata, tensors = contents(exported)
+    metadata["library"] += "[[template]]\n" + metadata["library"].split("[[template]]\n")[1]
+    tensors["descriptors/0"] = torch.cat([tensors["descriptors/0"], tensors["descriptors/0"][:1]])
+    save_file(tensors, tmp_path / "twice.safetensors", metadata)
+    done = import_templates(receiver, tmp_path / "twice.safetensors", lambda: tiny)
+    assert (len(done.change.templates), done.change.skipped) == (3, 1)
+    assert len(TemplateLibrary.load(receiver.folder).templates) == 3
+
+
 def test_a_template_of_the_opposite_sign_is_a_conflict(
     sender: UserLibrary, receiver: UserLibrary, exported: Path, tiny: Backbone
 ) -> None:

@@ -71,7 +71,7 @@ class UserLibrary:
         """The library in `folder`, or in the default one.  Nothing is created."""
         chosen = folder or (Path(os.environ[FOLDER_VARIABLE]) if os.environ.get(FOLDER_VARIABLE) else None)
         if chosen is not None:
-            return cls(chosen.absolute(), named=True)
+            return cls(chosen.expanduser(), named=True)
         from platformdirs import user_data_path
 
         return cls(user_data_path("anonymotion", appauthor=False) / "library", named=False)
@@ -90,12 +90,15 @@ class UserLibrary:
 
     def joined(self) -> TemplateLibrary:
         """The built-in templates and these.  Raises TemplateError if a named library is not there."""
+        return self._joined(TemplateLibrary.load())
+
+    def _joined(self, built_in: TemplateLibrary) -> TemplateLibrary:
         own = self.read()
         if own is None and self.named:
             raise TemplateError(
                 f"library {self.folder} holds no templates: name another, or add one with `anonymotion template add`"
             )
-        return _with_own(own)
+        return _with_own(built_in, own)
 
     def add(
         self, crop: Crop, attribute: str, *, negative: bool = False, subject: str = "", licence: str = ""
@@ -126,25 +129,27 @@ class UserLibrary:
             check_attribute_name(template.attribute)
         for picture in incoming.pictures.values():
             check_texts(picture)
-        self._check(incoming, self.read())
+        built_in = TemplateLibrary.load()
+        self._check(incoming, self.read(), built_in)
         with self._changing():
             own = self.read()
             known = {own.template_id(t) for t in own.templates} if own else set()
-            new = tuple(t for t in incoming.templates if incoming.template_id(t) not in known)
-            self._check(incoming, own)
+            named = {incoming.template_id(t): t for t in incoming.templates}
+            new = tuple(t for name, t in named.items() if name not in known)
+            self._check(incoming, own, built_in)
             pictures = {**(own.pictures if own else {})}
             for name in dict.fromkeys(t.picture for t in new):
                 place = self.folder / "pictures" / f"{name}.png"
                 pictures.setdefault(name, replace(incoming.pictures[name], path=place))
             templates = (*(own.templates if own else ()), *new)
             if new:
-                self._write(own, pictures, templates)
-            named = {short_id(incoming, t): t for t in new}
-            return Change(named, len(incoming.templates) - len(new), _with_own(self.read()))
+                self._write(own, pictures, templates, built_in)
+            added = {short_id(incoming, t): t for t in new}
+            return Change(added, len(incoming.templates) - len(new), _with_own(built_in, self.read()))
 
-    def _check(self, incoming: TemplateLibrary, own: TemplateLibrary | None) -> None:
+    def _check(self, incoming: TemplateLibrary, own: TemplateLibrary | None, built_in: TemplateLibrary) -> None:
         """Raise TemplateError if `incoming` contradicts what is here."""
-        joined = _with_own(own)
+        joined = _with_own(built_in, own)
         present = {(t.attribute, t.picture, t.point, t.box): t.negative for t in own.templates} if own else {}
         positive = {*joined.attributes, *(t.attribute for t in incoming.templates if not t.negative)}
         for name, picture in incoming.pictures.items():
@@ -170,19 +175,19 @@ class UserLibrary:
         What the last positive template of an own attribute leaves behind, its negatives, goes with it.  Raises
         TemplateError, and then nothing has changed, if one of them is built in or unknown.
         """
-        self._chosen(self.joined(), ids, attribute)
+        built_in = TemplateLibrary.load()
+        self._chosen(self._joined(built_in), ids, attribute)
         with self._changing():
-            own, joined = self.read(), self.joined()
+            own, joined = self.read(), self._joined(built_in)
             chosen = self._chosen(joined, ids, attribute)
             assert own is not None  # noqa: S101 - for mypy: something was chosen from it
-            built_in = joined.parts[0].attributes
             left = [t for t in own.templates if t not in chosen]
-            positive = {*built_in, *(t.attribute for t in left if not t.negative)}
+            positive = {*built_in.attributes, *(t.attribute for t in left if not t.negative)}
             left = [t for t in left if t.attribute in positive]
             used = {t.picture for t in left}
-            self._write(own, {name: p for name, p in own.pictures.items() if name in used}, left)
+            self._write(own, {name: p for name, p in own.pictures.items() if name in used}, left, built_in)
             gone = {short_id(own, t): t for t in own.templates if t not in left}
-            return Change(gone, 0, _with_own(self.read()))
+            return Change(gone, 0, _with_own(built_in, self.read()))
 
     def _chosen(self, joined: TemplateLibrary, ids: Sequence[str], attribute: str | None) -> set[Template]:
         if bool(ids) == bool(attribute):
@@ -228,6 +233,7 @@ class UserLibrary:
         before: TemplateLibrary | None,
         pictures: Mapping[str, Picture],
         templates: Sequence[Template],
+        built_in: TemplateLibrary,
     ) -> None:
         """Replace the content of the folder; an empty library has no file.  Raises TemplateError."""
         path = self.folder / "library.toml"
@@ -251,8 +257,8 @@ class UserLibrary:
                 raise
             raise TemplateError(f"library {self.folder} cannot be written ({reason(error)})") from error
         self._sweep({picture.path.name for picture in pictures.values()})
-        kept = {part.digest for part in _with_own(after).parts}
-        for part in _with_own(before).parts[1:]:
+        kept = {part.digest for part in _with_own(built_in, after).parts}
+        for part in _with_own(built_in, before).parts[1:]:
             if part.digest not in kept:
                 descriptor_cache.forget(part.digest)
 
@@ -265,8 +271,7 @@ class UserLibrary:
                     file.unlink()
 
 
-def _with_own(own: TemplateLibrary | None) -> TemplateLibrary:
-    built_in = TemplateLibrary.load()
+def _with_own(built_in: TemplateLibrary, own: TemplateLibrary | None) -> TemplateLibrary:
     return built_in if own is None else built_in.join(own)
 
 
