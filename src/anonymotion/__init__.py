@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from anonymotion.results import HideResult, Progress
     from anonymotion.run import FileOptions, hide_video
     from anonymotion.templates import Template, TemplateLibrary
+    from anonymotion.user_library import load_library
 
 _HOMES = {
     "AnonymotionError": "errors",
@@ -34,6 +35,7 @@ _HOMES = {
     "Template": "templates",
     "TemplateLibrary": "templates",
     "hide_video": "run",
+    "load_library": "user_library",
     "settings_for": "presets",
 }
 
@@ -48,6 +50,7 @@ __all__ = [
     "Template",
     "TemplateLibrary",
     "hide_video",
+    "load_library",
     "settings_for",
 ]
 

@@ -79,7 +79,7 @@ class Hider:
         method: what it covers by itself, for most the whole frame (then `attributes` is empty).
     preset: `strict`, `paper` or `paper-debiased`; any field of `Settings` can be changed by keyword.
     device: `auto`, `cpu` or `cuda`.  seed: for tests only; without it the noise is secret.
-    library: a TemplateLibrary, by default the built-in one.
+    library: a TemplateLibrary, by default the built-in one; `load_library()` has the user's own templates too.
     network: a Backbone that is loaded already; it must be the one that `settings.backbone` names.
     backbone_weights, flow_weights, person_weights: files, for networks whose weights are not in the package; those
         of other backbones and of RAFT are downloaded if they are asked for without a file.
