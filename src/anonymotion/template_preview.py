@@ -111,7 +111,7 @@ def check_preview_path(path: Path, source: Path, *, force: bool) -> None:
 
 def _own_first(library: TemplateLibrary, attribute: str) -> list[Template]:
     found = [template for template in library.templates if template.attribute == attribute]
-    return sorted(found, key=lambda template: library.pictures[template.picture].kind != "own")
+    return sorted(found, key=lambda template: template not in library.own_templates)
 
 
 def _marked(library: TemplateLibrary, template: Template) -> np.ndarray:

@@ -114,7 +114,7 @@ def _row(library: TemplateLibrary, template: Template) -> dict[str, Any]:
         "id": library.template_id(template)[:8],
         "attribute": template.attribute,
         "negative": template.negative,
-        "own": picture.kind == "own",
+        "own": template in library.own_templates,
         "picture": template.picture,
         "point": template.point,
         "box": template.box,
