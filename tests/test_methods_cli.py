@@ -163,7 +163,7 @@ def test_the_noise_is_a_switch(clip: Path, tmp_path: Path, monkeypatch: pytest.M
         return torch.stack([torch.full((64, 96), -1.0), torch.zeros(64, 96)])
 
     estimator = type("Right", (), {"name": "right", "between": right})()
-    monkeypatch.setattr(pipeline, "load_flow", lambda *_: estimator)
+    monkeypatch.setattr(pipeline, "load_flow", lambda *_, **__: estimator)
     noise = {}
     for how in ("first-frame", "accumulated", "iid"):
         flags = ("--preset", "paper-debiased", *TINY_FLAGS, "--noise", how, "-a", "hair", "--seed", "1")

@@ -343,7 +343,7 @@ def test_a_bank_of_an_own_attribute_has_its_exemplars_and_negatives(
     vectors = compute_vectors(TemplateLibrary.load(own.folder), tiny, [SPEC.raw])[SPEC.raw]["templates"]
     assert torch.allclose(bank.rivals.negatives, vectors[2:4], atol=1e-5)
     assert torch.allclose(bank.descriptors[[2, 3]], vectors[[1, 0]], atol=1e-5)
-    assert build_bank(joined, tiny, SPEC, ["hair"], first_only=True).attribute_index.tolist() == [0]
+    assert build_bank(joined, tiny, SPEC, ["hair"], exemplars="first").attribute_index.tolist() == [0]
 
 
 def test_a_new_template_leaves_the_descriptors_of_the_others_in_the_cache(

@@ -249,7 +249,7 @@ class TemplateLibrary:
             found = tuple(t for t in found if t.picture == which or t.picture.startswith(f"{which}_"))
             if not found:
                 raise TemplateError(
-                    f"{attribute} has no template in {which!r}: use one of {', '.join(sorted(sources))}"
+                    f"{attribute} has no template in {which!r}: use all, first, or one of {', '.join(sorted(sources))}"
                 )
         return found
 
