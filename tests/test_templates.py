@@ -16,9 +16,10 @@ from anonymotion import template_bank
 from anonymotion.backbone import Backbone
 from anonymotion.descriptor_cache import DescriptorCache, user_cache_folder
 from anonymotion.errors import TemplateError, UnknownAttributeError
+from anonymotion.presets import DEBIASING_MEAN
 from anonymotion.registry import ATTRIBUTES, GROUPS, FeatureSpec
 from anonymotion.template_bank import build_bank, compute_vectors, template_descriptor
-from anonymotion.templates import Template, TemplateLibrary
+from anonymotion.templates import Picture, Template, TemplateLibrary
 
 POINT = {"attribute": "hair", "picture": "one", "point": [3, 4]}
 
@@ -271,6 +272,26 @@ def test_exemplars_of_one_source_picture_include_its_crops(library: TemplateLibr
         TemplateError, match=r"eyes has no template in 'coffee': use all, first, or one of .*hopper_face"
     ):
         library.exemplars("eyes", "coffee")
+
+
+def test_raw_first_exemplars_need_only_their_own_pictures(
+    tmp_path: Path, tiny: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of preset paper, where a picture takes seconds: `two` is not looked at for `hair`."""
+    loaded = tiny_library(tmp_path)
+    whole = build_bank(loaded, tiny, spec(), ["hair"])
+    read: list[str] = []
+    original = Picture.read
+    monkeypatch.setattr(Picture, "read", lambda picture: read.append(picture.id) or original(picture))
+    first = build_bank(loaded, tiny, spec(), ["hair"], exemplars="first")
+    assert read == ["one"]
+    assert torch.allclose(first.descriptors, whole.descriptors[:1], atol=1e-5)
+
+
+def test_the_pictures_behind_the_mean_are_those_of_its_version(library: TemplateLibrary) -> None:
+    """Whoever changes the pictures must give the mean another id: descriptors of two means are never compared."""
+    text = "\n".join(sorted(picture.sha256 for picture in library.pictures.values()))
+    assert (DEBIASING_MEAN, hashlib.sha256(text.encode()).hexdigest()[:16]) == ("library-1", "2b71d17240f43b07")
 
 
 def test_the_mean_is_the_mean_over_pictures_of_their_means(tmp_path: Path, tiny: Backbone) -> None:

@@ -178,6 +178,13 @@ class TemplateLibrary:
             joined=tuple(parts),
         )
 
+    def only(self, templates: Iterable[Template]) -> TemplateLibrary:
+        """A library of some of these templates and their pictures, for which descriptors are kept apart."""
+        kept = tuple(dict.fromkeys(templates))
+        pictures = {template.picture: self.pictures[template.picture] for template in kept}
+        text = json.dumps([self.template_id(template) for template in kept])
+        return TemplateLibrary(self.folder, pictures, kept, hashlib.sha256(text.encode()).hexdigest())
+
     @property
     def parts(self) -> tuple[TemplateLibrary, ...]:
         """The libraries that this one was joined from, the built-in one first; itself if it is of one file."""
