@@ -1,8 +1,8 @@
 """A table of the registry's backbones: `python benchmarks/backbones.py [--repeat 5] [--json FILE]`.
 
 Random weights: time, size and the agreement of keys with an independent implementation (transformers) do not depend on
-training.  One image of 240x320 pixels is brought to 224x296 (224x294 for patches of 14), patches side by side, and for
-ViT-S/8 also at the published stride of 4.  `ms` is the median over `--repeat` calls for the keys of the last block, batch
+training.  One image of 240x320 pixels is brought to 224x296 (224x294 for patches of 14), patches side by side; for
+ViT-S/8 also at the published stride of 4.  `ms`: median over `--repeat` calls for keys of the last block, batch
 of 1.  Needs transformers (extra `dev`).
 
 Not here: how well a backbone matches anything: without trained weights there is nothing to see.
