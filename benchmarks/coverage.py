@@ -1,9 +1,10 @@
 """Are the masks where they must be?  `python benchmarks/coverage.py --clips DIR... --out DIR`.
 
-Compares our masks with what mediapipe is sure of (face oval, eyes, lips, forehead, cheeks, hands, limbs, torso, person)
-and, for hair, with hand-marked points, per clip, frame and attribute: recall, excess, outside, flicker.  Every attribute
-is a run of its own.  Writes `rows.csv`, `tables.md`, `summary.json` and sheets of the worst frames into `--out`, which
-shows the input and is not for release.  docs/coverage.md defines the measures and says what they cannot see.
+Compares our masks with what mediapipe is sure of (face oval, eyes, lips, forehead, cheeks, hands, limbs, torso,
+person) and, for hair, with hand-marked points, per clip, frame and attribute: recall, excess, outside, flicker.  Every
+attribute is a run of its own.  Writes `rows.csv`, `tables.md`, `summary.json` and sheets of the worst frames into
+`--out`, which shows the input and is not for release.  Ctrl-C ends early with a report of the clips that are done.
+docs/coverage.md defines the measures and says what they cannot see.
 
 Not here: settings of the instrument (measuring/regions.py), its environments (instruments.py).
 """
@@ -113,6 +114,13 @@ class Measurement:
         seconds = time.monotonic() - looked
         print(f"{name}: {count} frames, instrument {looked - started:.0f} s, masks {seconds:.0f} s", flush=True)
 
+    def forget_unfinished(self) -> None:
+        """Drop what belongs to a clip that was not measured to its end."""
+        collected = self.collected
+        collected.rows = [row for row in collected.rows if row.clip in collected.frames]
+        collected.faces = [face for face in collected.faces if face.clip in collected.frames]
+        collected.reasons = {clip: found for clip, found in collected.reasons.items() if clip in collected.frames}
+
     def _masked(self, clip: Path, run: range) -> Iterator[MaskedFrame]:
         frames = findings.frames_of(clip, run)
         if isinstance(self.source, ExportedMasks):
@@ -209,7 +217,9 @@ def parsed(values: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--attributes", nargs="+", default=list(NAMES), choices=NAMES, metavar="NAME")
     parser.add_argument("--windows", type=windows_of, default=(0, 0), help="NxM: N runs of M frames per clip; or all")
     parser.add_argument("--preset", default="strict")
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="settings, as threshold=0.5,hair=0.4")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="settings, as threshold=0.5,hair=0.4"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--masks", type=Path, help="measure DIR/CLIP/NAME/%%06d.png instead of running the pipeline")
     parser.add_argument("--points", type=Path, default=HERE / "points.toml")
@@ -228,8 +238,13 @@ def main() -> None:
     try:
         goals = tables.read_goals(arguments.goals)
         measurement = Measurement(arguments)
-        for clip in clips_of(arguments.clips):
-            measurement.run(clip)
+        clips = clips_of(arguments.clips)
+        try:
+            for clip in clips:
+                measurement.run(clip)
+        except KeyboardInterrupt:
+            measurement.forget_unfinished()
+            print(f"interrupted: {len(measurement.collected.frames)} of {len(clips)} clips", file=sys.stderr)
         print(report(measurement, goals, arguments.out))
     except (AnonymotionError, InstrumentError, MarksError, FileNotFoundError) as error:
         raise SystemExit(f"error: {error}") from error

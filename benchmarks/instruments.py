@@ -145,7 +145,10 @@ def run_instrument(name: str, arrays: Mapping[str, np.ndarray], folder: Path) ->
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment["GLOG_minloglevel"] = "2"  # warnings of every start would hide the error
     done = subprocess.run(
-        [str(python), "-W", "ignore", str(SCRIPTS / instrument.script)], input=packed(arrays), capture_output=True, env=environment
+        [str(python), "-W", "ignore", str(SCRIPTS / instrument.script)],
+        input=packed(arrays),
+        capture_output=True,
+        env=environment,
     )
     if done.returncode:
         raise InstrumentError(

@@ -64,7 +64,11 @@ def control_table(rows: Sequence[tuple[str, str, bool, float, float]]) -> str:
         by_picture[picture][run] = (average, largest)
         known[picture] = in_library
     lines = [
-        [picture, "yes" if known[picture] else "no", *(f"{percent(found[n][0])} ({percent(found[n][1])})" for n in names)]
+        [
+            picture,
+            "yes" if known[picture] else "no",
+            *(f"{percent(found[n][0])} ({percent(found[n][1])})" for n in names),
+        ]
         for picture, found in by_picture.items()
     ]
     fresh = [found for picture, found in by_picture.items() if not known[picture]]
@@ -105,5 +109,3 @@ def group_table(faces: Sequence[FaceRow], gender_of: Mapping[tuple[str, int], st
                 cells.append(f"{percent(mean(values))} ({missed} missed)" if values else "-")
             lines.append([kind, group, str(len(people)), str(len(members)), *cells])
     return table(["group", "", "people", "faces", "recall of `face`", "recall of `person` on the oval"], lines)
-
-

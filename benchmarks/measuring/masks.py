@@ -141,7 +141,8 @@ class Runs:
         """The mask of run `name` with every threshold multiplied by `scale`: no continuity, else as the pipeline."""
         hider = self._hiders[name]
         thresholds = np.array([hider.settings.threshold[attribute] for attribute in hider.attributes]) * scale
-        return dilated((planes >= thresholds[:, None, None]).any(axis=0), hider.settings.dilation)
+        over = planes >= thresholds[:, None, None]
+        return dilated(np.logical_or.reduce(over), hider.settings.dilation)
 
 
 class ExportedMasks:
@@ -164,7 +165,8 @@ class ExportedMasks:
         path = self.folder / clip / name / f"{number:06d}.png"
         if not path.exists():
             raise FileNotFoundError(f"no mask {path}: `anonymotion hide -a {name} --export-masks` writes such a folder")
-        return np.asarray(Image.open(path)) == 255
+        mask: np.ndarray = np.asarray(Image.open(path)) == 255
+        return mask
 
 
 def dilated(mask: np.ndarray, percent: float) -> np.ndarray:

@@ -1,8 +1,8 @@
 """What mediapipe is sure of in a frame, as pixel regions for each attribute.
 
-Three kinds of pixels, per attribute: `sure` belong to it for certain (recall is measured there), `allowed` may belong to
-it (the sure region grown, and places where the instrument is unsure), and the rest of the person certainly does not
-(excess is measured there).  Regions are smaller than the part, never larger.
+Three kinds of pixels, per attribute: `sure` belong to it for certain (recall is measured there), `allowed` may belong
+to it (the sure region grown, and places where the instrument is unsure), and the rest of the person certainly does
+not (excess is measured there).  Regions are smaller than the part, never larger.
 
 Not here: how findings come about (findings, instrument_scripts/), what is measured with regions (measures).
 """
@@ -27,10 +27,26 @@ MAYBE_VISIBLE = 0.1
 SHIFT = 0.12  # of the body's size, between a pose point and that of the mirrored picture
 MIN_PIXELS = 24  # a smaller region says little about a mask whose grid is coarser
 
-OVAL = (
-    [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377]
-    + [152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
-)
+OVAL = [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377] + [
+    152,
+    148,
+    176,
+    149,
+    150,
+    136,
+    172,
+    58,
+    132,
+    93,
+    234,
+    127,
+    162,
+    21,
+    54,
+    103,
+    67,
+    109,
+]
 # Pairs are seen from the front in one and from the side in the other: the foreshortened one is left out.
 PARTS: dict[str, list[list[int]]] = {
     "eyes": [
@@ -66,8 +82,8 @@ class Face:
 class FrameRegions:
     """Regions of one frame, (H, W) bool.
 
-    sure: attribute -> region, only where measured.  allowed: attribute -> region that may belong to it; of a part of the
-    face `parts_allowed` is the same within the oval.  person: certainly people, or None.  person_seen: what the
+    sure: attribute -> region, only where measured.  allowed: attribute -> region that may belong to it; of a part of
+    the face `parts_allowed` is the same within the oval.  person: certainly people, or None.  person_seen: what the
     instrument takes for people.  person_wide: everything that may be one, grown.  oval: union of the sure faces.
     reasons: what was left out, counted.
     """
@@ -84,7 +100,9 @@ class FrameRegions:
 
 
 def polygon(points: np.ndarray, size_hw: tuple[int, int], shrunk: float = 1.0) -> np.ndarray:
-    """Pixels of which more than half lies in a polygon of (n, 2) continuous points, (H, W) bool; shrunk about its centroid.
+    """Pixels of which more than half lies in a polygon of (n, 2) continuous points, (H, W) bool.
+
+    The polygon is first shrunk about its centroid.
 
     Pixel i spans [i, i + 1): a square from 1 to 3 covers pixels 1 and 2.
     """
@@ -155,7 +173,7 @@ class FrameReader:
         """All regions of the frame."""
         people = bits(self.found["pose_person"], self.size)
         selfie, wide_selfie = (bits(self.found[f"selfie_{name}"], self.size) for name in ("sure", "maybe"))
-        seen = people.any(axis=0) if len(people) else np.zeros(self.size, bool)
+        seen = self._union(list(people))
         person, height = self._person(seen, selfie, wide_selfie)
         # the selfie network also answers to chairs and screens: only near somebody
         wide_selfie &= grow(seen | selfie, 0.1 * height)
@@ -165,17 +183,14 @@ class FrameReader:
             self._body(index, people[index])
         grown = GROWN * height
         union = {name: self._union(regions) for name, regions in self.sure.items()}
-        allowed = {
-            name: grow(union[name], grown) | self._union(self.maybe[name]) for name in (*ATTRIBUTES, "face")
-        }
+        allowed = {name: grow(union[name], grown) | self._union(self.maybe[name]) for name in (*ATTRIBUTES, "face")}
         parts = {
-            name: grow(union[name], GROWN * self.oval_height) | self._union(self.maybe[name])
-            for name in GROUPS["face"]
+            name: grow(union[name], GROWN * self.oval_height) | self._union(self.maybe[name]) for name in GROUPS["face"]
         }
         oval = self._union(self.sure["face"])
         everything = seen | wide_selfie | oval | self.hand_cover
-        for regions in self.maybe.values():
-            everything |= self._union(regions)
+        for places in self.maybe.values():
+            everything |= self._union(places)
         if person is not None:
             union["person"] = person
         regions = FrameRegions(
@@ -195,11 +210,12 @@ class FrameReader:
         return regions
 
     def _union(self, regions: Sequence[np.ndarray]) -> np.ndarray:
-        return np.any(regions, axis=0) if len(regions) else np.zeros(self.size, bool)
+        union = np.zeros(self.size, bool)
+        for region in regions:
+            union |= region
+        return union
 
-    def _person(
-        self, seen: np.ndarray, selfie: np.ndarray, maybe: np.ndarray
-    ) -> tuple[np.ndarray | None, float]:
+    def _person(self, seen: np.ndarray, selfie: np.ndarray, maybe: np.ndarray) -> tuple[np.ndarray | None, float]:
         """Certain pixels of people, and their height: poses' segmentation, where the selfie network does not object.
 
         Where that network sees nobody at all (people far away) the poses decide alone.
@@ -330,7 +346,7 @@ class FrameReader:
     ) -> None:
         """Strips from joint to joint; the joints nearest to the trunk are cut off, as are wrists and ankles."""
         for limb in limbs:
-            for (one, other), (cut, end) in zip(zip(limb, limb[1:], strict=False), ((0.25, 1.0), (0.0, 0.9)), strict=True):
+            for one, other, cut, end in ((limb[0], limb[1], 0.25, 1.0), (limb[1], limb[2], 0.0, 0.9)):
                 start, stop = points[one], points[other]
                 length = float(np.linalg.norm(stop - start))
                 if good[[one, other]].all():

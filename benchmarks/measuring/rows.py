@@ -122,7 +122,9 @@ def face_rows(
     for face in regions.faces:
         person = people.number(face.box)
         if face.cheek_lab is not None:
-            recall = {name: measures.recall(mask, face.oval) for name, mask in masks.items() if name in ("face", "person")}
+            recall = {
+                name: measures.recall(mask, face.oval) for name, mask in masks.items() if name in ("face", "person")
+            }
             crop = face_crop(image, face.box)
             found.append(FaceRow(clip, frame, person, measures.tone_angle(face.cheek_lab), recall, crop))
     return found

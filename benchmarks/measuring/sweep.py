@@ -68,7 +68,9 @@ class Sweep:
                     (line,) = axis.plot(x, y, marker=".", label=name)
                     now = means[name, 1.0]
                     axis.plot(100 * now[measure], 100 * now["recall"], "o", color=line.get_color(), markersize=9)
-            axis.set(xlabel=f"{measure.replace('_', ' ')}, %", ylabel="recall, %", title="thresholds as set: large dots")
+            axis.set(
+                xlabel=f"{measure.replace('_', ' ')}, %", ylabel="recall, %", title="thresholds as set: large dots"
+            )
             axis.grid(alpha=0.3)
             axis.legend()
         figure.savefig(folder / "sweep.png", dpi=110)

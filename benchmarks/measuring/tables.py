@@ -86,9 +86,7 @@ def grouped(rows: Iterable[Row], key: Callable[[Row], tuple[str, ...]]) -> dict[
 def failed(found: Mapping[str, Any], bounds: Mapping[str, float]) -> list[str]:
     """Measures that do not reach their goal; what was not measured does not."""
     return [
-        name
-        for name, bound in bounds.items()
-        if not (found[name] >= bound if name in FLOORS else found[name] <= bound)
+        name for name, bound in bounds.items() if not (found[name] >= bound if name in FLOORS else found[name] <= bound)
     ]
 
 
@@ -154,7 +152,10 @@ def write_csv(rows: Iterable[Row], path: Path) -> None:
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)
         for row in rows:
-            values = [getattr(row, name) for name in COLUMNS]
-            writer.writerow(
-                ["" if isinstance(v, float) and math.isnan(v) else f"{v:.5f}" if isinstance(v, float) else v for v in values]
-            )
+            writer.writerow([_cell(getattr(row, name)) for name in COLUMNS])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.5f}"
+    return str(value)
