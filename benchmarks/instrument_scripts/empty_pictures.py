@@ -1,6 +1,7 @@
 """Pictures of the scikit-image package in which there is nobody: name -> (H, W, 3) uint8 RGB, as npz.
 
-Each of them was looked at: coins show heads and are left out.  Runs in its own environment (instruments.py); standard input is not used.
+Each of them was looked at: coins show heads and are left out.  Runs in its own environment (instruments.py); standard
+input is not used.
 
 Not here: the pan over them (measuring/controls.py).
 """

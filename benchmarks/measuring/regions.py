@@ -27,25 +27,9 @@ MAYBE_VISIBLE = 0.1
 SHIFT = 0.12  # of the body's size, between a pose point and that of the mirrored picture
 MIN_PIXELS = 24  # a smaller region says little about a mask whose grid is coarser
 
-OVAL = [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377] + [
-    152,
-    148,
-    176,
-    149,
-    150,
-    136,
-    172,
-    58,
-    132,
-    93,
-    234,
-    127,
-    162,
-    21,
-    54,
-    103,
-    67,
-    109,
+OVAL = [
+    *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
+    *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
 ]
 # Pairs are seen from the front in one and from the side in the other: the foreshortened one is left out.
 PARTS: dict[str, list[list[int]]] = {
