@@ -335,7 +335,7 @@ class FrameReader:
                 length = float(np.linalg.norm(stop - start))
                 if good[[one, other]].all():
                     along = strip(start + cut * (stop - start), start + end * (stop - start), STRIP * length, self.size)
-                    self.sure[name].append(along & person & ~(self.hand_cover if name == "arm" else False))
+                    self.sure[name].append(along & person & ~self.hand_cover)
                 elif (visibility[[one, other]] > MAYBE_VISIBLE).all():
                     self.reasons[f"{name}: unsure"] += 1
                     self.maybe[name].append(strip(start, stop, 0.25 * length, self.size))
