@@ -42,12 +42,13 @@ def of_the_library(name: str, library: TemplateLibrary) -> bool:
 
 
 def control_rows(runs: Runs, environments: Path) -> list[tuple[str, str, bool, float, float]]:
-    """(picture, run, is it in the library, mean masked share, largest masked share) over a pan each."""
+    """(picture, `face` or `person`, is it in the library, mean masked share, largest masked share) over a pan each."""
     library = TemplateLibrary.load()
+    names = [name for name in ("face", "person") if name in runs.names]
     rows = []
     for name, picture in sorted(empty_pictures(environments).items()):
         shares: dict[str, list[float]] = defaultdict(list)
-        for frame in runs.masked(panned(picture)):
+        for frame in runs.masked(panned(picture), names):
             for run, mask in frame.masks.items():
                 shares[run].append(float(mask.mean()))
         known = of_the_library(name, library)

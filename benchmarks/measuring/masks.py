@@ -117,10 +117,13 @@ class Runs:
             hider.flow = flow
             self._hiders[name] = hider
 
-    def masked(self, frames: Iterable[np.ndarray], *, keep_saliency: bool = False) -> Iterator[MaskedFrame]:
-        """Masks of consecutive frames, (H, W, 3) uint8 RGB, in order; holds a few chunks of them."""
-        *copies, images = itertools.tee(frames, len(self._hiders) + 1)
-        streams = {name: hider.explain(copy) for (name, hider), copy in zip(self._hiders.items(), copies, strict=True)}
+    def masked(
+        self, frames: Iterable[np.ndarray], names: Sequence[str] | None = None, *, keep_saliency: bool = False
+    ) -> Iterator[MaskedFrame]:
+        """Masks of consecutive frames, (H, W, 3) uint8 RGB, in order, of all runs or of `names`; holds a few chunks."""
+        chosen = self.names if names is None else names
+        *copies, images = itertools.tee(frames, len(chosen) + 1)
+        streams = {name: self._hiders[name].explain(copy) for name, copy in zip(chosen, copies, strict=True)}
         pending: dict[str, list[tuple[np.ndarray, np.ndarray, Any]]] = {name: [] for name in streams}
         for number, image in enumerate(images):
             for name, stream in streams.items():

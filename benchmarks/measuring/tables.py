@@ -129,9 +129,8 @@ def per_clip(rows: Sequence[Row], attribute: str) -> str:
     lines = []
     for (clip,), members in grouped([r for r in rows if r.attribute == attribute], lambda row: (row.clip,)).items():
         found = summary([row for row in members if row.mask == "ours"])
-        if found["frames"] or not math.isnan(found["excess"]):
-            names = ("recall", "worst_frame", "missed", "outside", "excess", "oval_excess", "flicker", "masked")
-            lines.append([clip, str(found["frames"]), *(percent(found[name]) for name in names)])
+        names = ("recall", "worst_frame", "missed", "outside", "excess", "oval_excess", "flicker", "masked")
+        lines.append([clip, str(found["frames"]), *(percent(found[name]) for name in names)])
     heads = ["clip", "frames", "recall", "worst frame", "missed frames", "outside", "excess", "oval excess", "flicker"]
     return table([*heads, "masked share"], lines)
 
