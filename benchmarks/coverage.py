@@ -151,7 +151,8 @@ class Measurement:
                 self.collected.rows.append(row)
                 if kind == OURS:
                     region = regions.sure.get(attribute)
-                    self.collected.worst.offer(row, masked.image, mask, region, regions.person, points)
+                    shown = points if attribute == "hair" else None
+                    self.collected.worst.offer(row, masked.image, mask, region, regions.person, shown)
         if self.collected.sweep is not None:
             self.collected.sweep.add(clip, frame, masked.saliency, regions, points, left_out)
 
@@ -229,7 +230,10 @@ def parsed(values: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sweep", action="store_true", help="also recall against excess over a factor on thresholds")
     parser.add_argument("--environments", type=Path, default=default_folder(), metavar="DIR")
     parser.add_argument("--cache", type=Path, default=default_folder() / "findings", metavar="DIR")
-    return parser.parse_args(values)
+    arguments = parser.parse_args(values)
+    if arguments.masks and (arguments.sweep or arguments.controls):
+        parser.error("--sweep and --controls run the pipeline: they cannot be used with --masks")
+    return arguments
 
 
 def main() -> None:

@@ -477,8 +477,9 @@ def test_windows_on_the_command_line() -> None:
     assert arguments.windows == (4, 12)
     assert arguments.attributes == ["face", "hair"]
     assert coverage.parsed(["--clips", "x", "--out", "o"]).windows == (0, 0)
-    with pytest.raises(SystemExit):
-        coverage.parsed(["--clips", "x", "--out", "o", "--windows", "4by2"])
+    for wrong in (["--windows", "4by2"], ["--masks", "m", "--sweep"], ["--attributes", "nose"]):
+        with pytest.raises(SystemExit):
+            coverage.parsed(["--clips", "x", "--out", "o", *wrong])
     assert set(coverage.NAMES) == {"face", "person", *ATTRIBUTES}
 
 

@@ -18,7 +18,7 @@ from measuring.regions import FrameRegions
 from measuring.rows import OURS, Row, row_of
 from measuring.tables import mean
 
-SCALES = (0.4, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 1.9)
+SCALES = (0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9)
 SWEPT = ("recall", "excess", "oval_excess", "outside")
 
 
