@@ -47,7 +47,7 @@ class Collected:
     faces: list[FaceRow] = field(default_factory=list)
     frames: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, Counter[str]] = field(default_factory=dict)
-    by_hand: Counter[str] = field(default_factory=Counter)
+    by_hand: Counter[tuple[str, str]] = field(default_factory=Counter)
     worst: WorstFrames = field(default_factory=WorstFrames)
     sweep: Sweep | None = None
 
@@ -106,7 +106,7 @@ class Measurement:
                 regions = read_frame(masked.image, findings.of_frame(found, frame))
                 self.collected.reasons[name] += regions.reasons
                 left_out = excluded(self.exclusions, clip, frame)
-                self.collected.by_hand.update(f"{name}: {measure}" for measure in left_out)
+                self.collected.by_hand.update((name, measure) for measure in left_out)
                 self._measure(name, frame, masked, regions, marked(points, frame), left_out, previous)
                 self.collected.faces += face_rows(name, frame, masked.image, regions, masked.masks, people)
                 previous = {**masked.masks, WHOLE: dilated(regions.person_seen, self.chosen.dilation)}
@@ -187,7 +187,7 @@ def report(measurement: Measurement, goals: tables.Goals, out: Path) -> str:
         "frames": collected.frames,
         "summary": {" / ".join(key): tables.summary(rows) for key, rows in groups.items()},
         "left_out": {clip: dict(reasons) for clip, reasons in collected.reasons.items()},
-        "left_out_by_hand": dict(collected.by_hand),
+        "left_out_by_hand": {f"{clip}: {measure}": count for (clip, measure), count in collected.by_hand.items()},
     }
     (out / "summary.json").write_text(json.dumps(without_nan(content), indent=2) + "\n")
     return text

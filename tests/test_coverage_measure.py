@@ -402,8 +402,10 @@ def test_tables_show_every_attribute_and_a_dash_where_nothing_was_measured(tmp_p
     text = tables.overall(some_rows(), {"eyes": {"recall": 0.99}})
     assert "| eyes | ours | 2 | 91.7 | 80.0 | 90.0 a | 1 of 3 | - | 20.0 | - | - | fail: recall >= 99 % |" in text
     assert "| b | 1 | 95.0 |" in tables.per_clip(some_rows(), "eyes")
-    by_hand = Counter({"a: hand": 3})
-    assert "hand: unsure | 2" in tables.counts({"a": 5}, {"a": Counter({"hand: unsure": 2})}, by_hand)
+    by_hand = Counter({("a", "hand"): 3, ("a", "arm"): 3, ("b", "hand"): 1})
+    text = tables.counts({"a": 5}, {"a": Counter({"hand: unsure": 2})}, by_hand)
+    assert "hand: unsure | 2" in text
+    assert "a: arm, hand in 3; b: hand in 1." in text
     tables.write_csv(some_rows(), tmp_path / "rows.csv")
     assert (tmp_path / "rows.csv").read_text().splitlines()[2] == "a,1,eyes,ours,0.80000,,,,,"
 

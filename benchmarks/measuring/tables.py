@@ -135,14 +135,17 @@ def per_clip(rows: Sequence[Row], attribute: str) -> str:
     return table([*heads, "masked share"], lines)
 
 
-def counts(measured: Mapping[str, int], reasons: Mapping[str, Counter[str]], by_hand: Counter[str]) -> str:
+def counts(measured: Mapping[str, int], reasons: Mapping[str, Counter[str]], by_hand: Counter[tuple[str, str]]) -> str:
     """What was measured and what was left out, with the reasons."""
     total: Counter[str] = sum(reasons.values(), Counter())
     lines = [[reason, str(number)] for reason, number in sorted(total.items())]
-    hand = "; ".join(f"{name} {number}" for name, number in sorted(by_hand.items())) or "none"
+    clips: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for (clip, measure), number in sorted(by_hand.items()):
+        clips[clip, number].append(measure)
+    hand = "; ".join(f"{clip}: {', '.join(names)} in {number}" for (clip, number), names in clips.items()) or "none"
     text = f"{sum(measured.values())} frames of {len(measured)} clips were measured.\n\n"
     text += table(["not measured, or left out for confidence", "findings"], lines)
-    return f"{text}\nLeft out by hand (`benchmarks/coverage.toml`), frames: {hand}.\n"
+    return f"{text}\nLeft out by hand (`benchmarks/coverage.toml`), in so many frames: {hand}.\n"
 
 
 def write_csv(rows: Iterable[Row], path: Path) -> None:
