@@ -159,6 +159,9 @@ def empty_findings(size_hw: tuple[int, int], **changes: Any) -> findings.Finding
     return {**found, **changes}
 
 
+KINDS = (("detector", "box"), ("face", "points"), ("hand", "points"), ("pose", "points"))
+
+
 def standing(visible: float = 1.0, shift: float = 0.0) -> findings.Findings:
     """A person in a frame of 100x200 pixels: shoulders at 60, hips at 110, one straight arm and leg each."""
     points = np.full((33, 2), 50, np.float32)
@@ -483,6 +486,48 @@ def test_windows_on_the_command_line() -> None:
         with pytest.raises(SystemExit):
             coverage.parsed(["--clips", "x", "--out", "o", *wrong])
     assert set(coverage.NAMES) == {"face", "person", *ATTRIBUTES}
+
+
+def test_exported_masks_of_a_clip_become_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the command line to the files, with the instrument's answer given: one person, legs half masked."""
+    from PIL import Image
+
+    coverage = command()
+    clip, masked = tmp_path / "clips" / "walk", tmp_path / "masks" / "clips" / "walk" / "leg"
+    clip.mkdir(parents=True)
+    masked.mkdir(parents=True)
+    half = np.zeros((200, 100), np.uint8)
+    half[:, :50] = 255
+    for number, frame in enumerate(moving(patchwork((220, 120)), 3, (200, 100), (1, 0))):
+        Image.fromarray(frame).save(clip / f"{number}.png")
+        Image.fromarray(half).save(masked / f"{number:06d}.png")
+    answer = {name: array[None] if name.startswith("selfie") else array for name, array in standing().items()}
+    found: dict[str, np.ndarray] = {}
+    for number in range(3):
+        index = {f"{kind}_frame": np.zeros(len(answer[f"{kind}_{key}"]), np.int32) for kind, key in KINDS}
+        found = findings.joined(found, findings.renumbered({**answer, **index}, np.array([number], np.int32)))
+    monkeypatch.setattr(coverage.findings, "find", lambda *_: found)
+    arguments = coverage.parsed(
+        [
+            "--clips",
+            str(clip),
+            "--out",
+            str(tmp_path / "out"),
+            "--attributes",
+            "leg",
+            "--masks",
+            str(tmp_path / "masks"),
+        ]
+    )
+    measurement = coverage.Measurement(arguments)
+    measurement.run(clip)
+    text = coverage.report(measurement, {"leg": {"recall": 0.4, "missed": 0.5}}, tmp_path / "out")
+    assert "| leg | ours | 1 | 50.0 | 50.0 | 50.0 clips/walk | 3 of 3 |" in text
+    assert "fail: missed frames <= 50 % |" in text
+    assert "| leg | whole person | 1 | 100.0 |" in text
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"tables.md", "rows.csv", "summary.json", "worst_leg_recall.png", "worst_leg_excess.png"}
+    assert len((tmp_path / "out" / "rows.csv").read_text().splitlines()) == 1 + 3 * 2
 
 
 def test_json_has_null_for_what_was_not_measured() -> None:
