@@ -191,6 +191,7 @@ def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
     """SIGTERM in the middle of a real process: status 130, no output, no partial file."""
     clip = make_clip(tmp_path / "clip.mp4", frames=120, size=(320, 256))
     command = [sys.executable, "-m", "anonymotion", "hide", str(clip), "-o", str(tmp_path / "out.mp4"), "-a", "hair"]
+    command += ["--export-masks", str(tmp_path / "masks")]  # its hidden folder shows that the run has begun
     process = subprocess.Popen(
         [*command, "--short-side", "224", "--threshold", "0.01"], stderr=subprocess.PIPE, env={**os.environ}
     )

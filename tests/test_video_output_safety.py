@@ -11,10 +11,21 @@ from pathlib import Path
 import pytest
 from synthetic import make_clip, make_folder
 
+from anonymotion import target as target_module
 from anonymotion.errors import OutputError
 from anonymotion.video import Sink, open_sink, open_source, probe
 
 TARGETS = ["out.mp4", "out.mkv", "out.webm", "out.gif", "out.avi", "out"]
+
+
+@pytest.fixture(params=["unnamed", "named"])
+def hidden_as(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to hide a file that is being written; "named" is that of systems without unnamed files."""
+    if request.param == "named":
+        monkeypatch.setattr(target_module, "open_unnamed", lambda path: None)
+    elif not sys.platform.startswith("linux"):
+        pytest.skip("files without a name are of Linux")
+    return str(request.param)
 
 
 @pytest.fixture
@@ -35,6 +46,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.usefixtures("hidden_as")
 def test_nothing_is_left_on_an_exception(tmp_path: Path, clip: Path, target: str, error: type[BaseException]) -> None:
     def interrupted() -> None:
         with open_sink(tmp_path / target, probe(clip), source=clip) as sink:
@@ -46,6 +58,7 @@ def test_nothing_is_left_on_an_exception(tmp_path: Path, clip: Path, target: str
     assert names(tmp_path) == ["in"]
 
 
+@pytest.mark.usefixtures("hidden_as")
 @pytest.mark.parametrize("target", TARGETS)
 def test_nothing_is_left_without_commit(tmp_path: Path, clip: Path, target: str) -> None:
     with open_sink(tmp_path / target, probe(clip), source=clip) as sink:
@@ -63,15 +76,17 @@ def test_nothing_is_made_of_nothing(tmp_path: Path, clip: Path, target: str) -> 
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_hidden_and_private_until_commit(tmp_path: Path, clip: Path, target: str) -> None:
+def test_hidden_and_private_until_commit(tmp_path: Path, clip: Path, target: str, hidden_as: str) -> None:
     before = os.umask(0o027)
     try:
         with open_sink(tmp_path / target, probe(clip), source=clip) as sink:
             write_all(clip, sink)
-            (hidden,) = [p for p in tmp_path.iterdir() if p.name != "in"]
-            assert hidden.name.startswith(".out.")
-            assert ".partial" in hidden.name
-            assert stat.S_IMODE(hidden.stat().st_mode) & 0o077 == 0
+            hidden = [p for p in tmp_path.iterdir() if p.name != "in"]
+            assert len(hidden) == (hidden_as == "named" or target == "out")
+            for path in hidden:
+                assert path.name.startswith(".out.")
+                assert ".partial" in path.name
+                assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
             finished = sink.finish()
             with open_source(finished) as source:  # can be verified before it appears
                 assert len(list(source)) == 4
@@ -104,6 +119,7 @@ def test_the_input_folder_is_never_the_output(tmp_path: Path) -> None:
         open_sink(folder, probe(picture), source=picture, force=True)
 
 
+@pytest.mark.usefixtures("hidden_as")
 def test_existing_output(tmp_path: Path, clip: Path) -> None:
     target = tmp_path / "out.mp4"
     target.write_text("precious")
@@ -117,6 +133,7 @@ def test_existing_output(tmp_path: Path, clip: Path) -> None:
     assert probe(target).frame_count == 4
 
 
+@pytest.mark.usefixtures("hidden_as")
 def test_output_that_appears_meanwhile_is_kept(tmp_path: Path, clip: Path) -> None:
     target = tmp_path / "out.mp4"
     with open_sink(target, probe(clip), source=clip) as sink:

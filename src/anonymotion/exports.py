@@ -35,7 +35,7 @@ HEAT_MAP_FILES = re.compile(r".+_\d+\.png")
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Save a PIL picture; raises OutputError, e.g. on a full disk."""
     try:
-        picture.save(path)
+        picture.save(path, "PNG")  # a file without a name has no suffix either
     except OSError as error:
         raise OutputError(
             f"picture {path.name} cannot be written ({error.strerror or error}): free some space"

@@ -1,7 +1,8 @@
 """Output that appears whole or not at all.
 
-Everything is written beside the target under a hidden name, `.<name>.<random>.partial<suffix>`, readable
-by the owner only, and renamed when it is complete and on the disk.
+Everything is written in the folder of the target, out of sight: a file without a name where the system has such
+things, else under a hidden name (`leftovers`) that only the owner may read.  It gets its name when it is complete
+and on the disk.  What is at the target must then be what was there at the start.
 
 Not here: what is written; `video` and `exports` know that.
 """
@@ -12,12 +13,12 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 import shutil
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from anonymotion.errors import OutputError
+from anonymotion.leftovers import claim, hidden_name, make_file, make_folder, open_unnamed, sweep
 
 NUMBERED_PICTURES = re.compile(r"\d+\.png")
 
@@ -51,12 +52,6 @@ def check_folder(path: Path, ours: re.Pattern[str], *, force: bool) -> None:
     if foreign:
         # force replaces an earlier result of ours; it must not delete somebody's other files
         raise OutputError(f"the folder {path} holds other files than an earlier result ({foreign[0]}): choose another")
-
-
-def hidden_name(path: Path) -> Path:
-    """A new name beside `path` for what is being written."""
-    # a part of the name says whose it is; all of it could make the hidden name too long for the file system
-    return path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.partial{path.suffix}")
 
 
 def _our_umask() -> int:
@@ -125,22 +120,65 @@ class GuardedFile:
             self.error = self.error or error
 
 
-class HiddenFile:
-    """A file that is written under a hidden name and renamed on `commit`.
+Identity = tuple[int, int]
 
-    `partial` is the hidden path; it exists, empty and with mode 0600, from the start.
+
+def _stat_identity(found: os.stat_result) -> Identity:
+    return found.st_dev, found.st_ino
+
+
+def _identity(path: Path) -> Identity | None:
+    """Which file, folder or link `path` names, not following it; None if there is none."""
+    try:
+        return _stat_identity(path.lstat())
+    except FileNotFoundError:
+        return None
+
+
+def _appeared(path: Path) -> OutputError:
+    return OutputError(
+        f"{path} appeared while it was being made and was not overwritten: choose another output, "
+        "or replace it with --force"
+    )
+
+
+def _check_unchanged(path: Path, before: Identity | None, folder: Identity, *, force: bool) -> None:
+    """Raise OutputError if something else is at `path` than at the start, or its folder is another one."""
+    if _stat_identity(path.parent.stat()) != folder:
+        raise OutputError(f"the folder of {path} was replaced during the run: choose another output")
+    now = _identity(path)
+    if now is not None and now != before:
+        if not force or before is None:
+            raise _appeared(path)
+        raise OutputError(f"{path} was replaced by something else during the run, which was left alone: run it again")
+
+
+class HiddenFile:
+    """A file that is written out of sight and appears under its name on `commit`.
+
+    `partial` is where it can be written and read until then; it exists, empty, from the start.  Where the system
+    can (Linux, most file systems) it has no name at all: `partial` leads to its descriptor, and a kill leaves
+    nothing.  Elsewhere it is a hidden file with mode 0600, which the next run in the same folder removes.
     """
 
     def __init__(self, path: Path, *, force: bool) -> None:
         self.path = path.absolute()
-        self.partial = hidden_name(self.path)
         self._force = force
         self._committed = False
+        self._kept: Path | None = None
         try:
-            descriptor = os.open(self.partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            sweep(self.path.parent)
+            self._before = _identity(self.path)
+            self._folder = _stat_identity(self.path.parent.stat())
+            unnamed = open_unnamed(self.path)
+            if unnamed is not None:
+                self.partial, self._descriptor = Path(f"/proc/self/fd/{unnamed}"), unnamed
+            else:
+                self.partial, self._descriptor = claim(self.path, make_file)
+            self._named = unnamed is None
+            self._ours = os.fstat(self._descriptor)
         except OSError as error:
             raise OutputError(f"{path} cannot be written ({reason(error)})") from error
-        os.close(descriptor)
 
     def finish(self) -> Path:
         """Flush the hidden file to the disk; its path.  Raises OutputError."""
@@ -152,42 +190,98 @@ class HiddenFile:
         return self.partial
 
     def commit(self) -> None:
-        """Rename into place with the usual permissions.  Raises OutputError; then nothing is left."""
+        """Let it appear with the usual permissions.  Raises OutputError; then nothing is left."""
         try:
+            _check_unchanged(self.path, self._before, self._folder, force=self._force)
             os.chmod(self.partial, 0o666 & ~_our_umask())
             self._place()
             fsync_path(self.path.parent)
         except FileExistsError as error:
-            self.discard()
-            raise OutputError(
-                f"{self.path} appeared while it was being made and was not overwritten: choose another output, "
-                "or replace it with --force"
-            ) from error
+            self.retract()
+            raise _appeared(self.path) from error
         except OSError as error:
-            self.discard()
+            self.retract()
             raise OutputError(f"{self.path} cannot be written ({reason(error)})") from error
+        except BaseException:  # an interrupt may come right after the file has appeared
+            self.retract()
+            raise
         self._committed = True
 
     def _place(self) -> None:
-        if self._force:
+        if not self._named:
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                if _stat_identity(os.fstat(folder)) != self._folder:
+                    raise OutputError(f"the folder of {self.path} was replaced during the run: nothing was written")
+                self._link_unnamed(folder)
+            finally:
+                os.close(folder)
+        elif self._force:
+            self._keep_old()
             os.replace(self.partial, self.path)
+        else:
+            self._rename_named()
+
+    def _link_unnamed(self, folder: int) -> None:
+        # a descriptor of a folder makes os.link follow the link in /proc to the file itself
+        options: dict[str, Any] = {"src_dir_fd": folder, "dst_dir_fd": folder, "follow_symlinks": True}
+        if self._before is None or not self._force:
+            os.link(self.partial, self.path.name, **options)
             return
+        self._keep_old()
+        hidden = hidden_name(self.path).name
+        os.link(self.partial, hidden, **options)
+        try:
+            os.replace(hidden, self.path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            os.unlink(hidden, dir_fd=folder)
+            raise
+
+    def _rename_named(self) -> None:
         try:
             os.link(self.partial, self.path)  # unlike rename, never overwrites
         except FileExistsError:
             raise
         except OSError:
             # a file system without hard links: the next best thing leaves a gap of microseconds
-            if self.path.exists():
+            if os.path.lexists(self.path):
                 raise FileExistsError(errno.EEXIST, "exists", str(self.path)) from None
             os.rename(self.partial, self.path)
             return
         os.unlink(self.partial)
 
+    def _keep_old(self) -> None:
+        """Keep what is about to be replaced until everything that belongs to the run has appeared."""
+        kept = hidden_name(self.path)
+        with contextlib.suppress(OSError):  # no hard links, or nothing there: then there is no way back
+            os.link(self.path, kept, follow_symlinks=False)
+            self._kept = kept
+
     def discard(self) -> None:
-        """Remove the hidden file, unless committed."""
-        if not self._committed:
+        """Remove the hidden file, unless committed; allowed more than once."""
+        if not self._committed and self._named:
             self.partial.unlink(missing_ok=True)
+        if self._kept is not None:
+            self._kept.unlink(missing_ok=True)
+            self._kept = None
+        self._close()
+
+    def retract(self) -> None:
+        """Remove the file also from its own name, where it got that far; what it replaced comes back."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(self._ours, self.path.lstat()):
+                if self._kept is not None:
+                    os.replace(self._kept, self.path)
+                    self._kept = None
+                else:
+                    self.path.unlink()
+        self._committed = False
+        self.discard()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 class HiddenFolder:
@@ -195,21 +289,26 @@ class HiddenFolder:
 
     `ours`: what the files of such a folder are called; with `force` an older folder of such files is replaced.
     `private`: readable by its owner only, also afterwards.  Leaving a `with` block without `commit` removes it.
+    Until `commit` nobody but its owner may look into it; what a kill leaves, the next run beside it removes.
     """
 
     def __init__(self, path: Path, ours: re.Pattern[str] = NUMBERED_PICTURES, *, force: bool, private: bool = False):
         # behind a link it is the folder itself that is replaced, not the link
         self.path = path.resolve() if path.is_dir() else path.absolute()
-        self.partial = self.path.with_name(f".{self.path.name[:40]}.{secrets.token_hex(4)}.partial")
         self._ours, self._force = ours, force
         self._mask = 0o077 if private else _our_umask()
         self._committed = False
+        self._old: Path | None = None
+        self._descriptor = -1
         try:
             if path.is_dir():
                 check_folder(path, ours, force=force)
-            elif path.exists():
+            elif os.path.lexists(path):
                 raise OutputError(f"{path} is a file: a folder is written here, choose another name")
-            self.partial.mkdir(mode=0o700)
+            sweep(self.path.parent)
+            self._before = _identity(self.path)
+            self._folder = _stat_identity(self.path.parent.stat())
+            self.partial, self._descriptor = claim(self.path, make_folder)
         except OSError as error:
             raise OutputError(f"{path} cannot be written ({reason(error)}): choose another place") from error
 
@@ -232,36 +331,42 @@ class HiddenFolder:
 
     def commit(self) -> None:
         """Rename into place.  Raises OutputError; then nothing is left and the old folder is whole."""
-        old = self.path.with_name(f".{self.path.name[:40]}.{secrets.token_hex(4)}.old")
-        moved = False
         try:
             self.finish()
-            if self.path.is_dir():
+            _check_unchanged(self.path, self._before, self._folder, force=True)
+            if self._before is not None and self.path.is_dir():
                 check_folder(self.path, self._ours, force=self._force)  # again: it may have been filled meanwhile
+                old = hidden_name(self.path)
                 os.rename(self.path, old)
-                moved = True
-            elif self.path.exists():
-                raise FileExistsError(errno.EEXIST, "a file of that name exists")
+                self._old = old
             os.rename(self.partial, self.path)
             os.chmod(self.path, 0o777 & ~self._mask)
             fsync_path(self.path.parent)
         except OSError as error:
-            if moved and not self.path.exists():
-                os.rename(old, self.path)
-            self.discard()
+            self.retract()
             raise OutputError(f"{self.path} cannot be written ({reason(error)})") from error
-        except OutputError:
-            self.discard()
+        except BaseException:  # OutputError, or an interrupt between two of these steps
+            self.retract()
             raise
         self._committed = True
-        if moved:
-            shutil.rmtree(old, ignore_errors=True)
 
     def discard(self) -> None:
-        """Remove the hidden folder, unless committed."""
+        """Remove the hidden folder, unless committed, and what it replaced, if it is; allowed more than once."""
         if not self._committed:
             shutil.rmtree(self.partial, ignore_errors=True)
+        elif self._old is not None:
+            shutil.rmtree(self._old, ignore_errors=True)
+            self._old = None
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def retract(self) -> None:
-        """Remove the folder again after `commit`, because what belongs to it did not appear."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the folder again after `commit`, because what belongs to it did not appear; the old one comes back."""
+        if self._committed or not self.partial.exists():
+            shutil.rmtree(self.path, ignore_errors=True)
+        self._committed = False
+        if self._old is not None and not os.path.lexists(self.path):
+            os.rename(self._old, self.path)
+            self._old = None
+        self.discard()
