@@ -138,6 +138,7 @@ def hide_video(
         if dump is not None:
             extras.append(DumpWriter(dump, hider.attributes, hider.settings))
 
+        writer = video.HiddenWriter(sink, reader.info, must_differ=hider.settings.composite == "replace")
         coverage = Coverage(hider.attributes)
         pending: deque[video.Frame] = deque()
         decoded = hider.stopwatch.iterate("decode", iter(reader))
@@ -146,8 +147,8 @@ def hide_video(
                 extra.write(chunk)
             hider.measure(chunk, coverage)
             with hider.stopwatch("encode"):
-                for image in chunk.output.cpu().numpy():
-                    sink.write(image, pending.popleft())
+                for image, mask in zip(chunk.output.cpu().numpy(), chunk.alpha.cpu().numpy(), strict=True):
+                    writer.write(image, pending.popleft(), mask)
             if progress is not None:
                 progress(Progress(coverage.frames, reader.info.frame_count))
         if hider.settings.composite == "replace" and coverage.largest == 0 and not files.allow_empty:
@@ -155,6 +156,8 @@ def hide_video(
                 f"{' and '.join(hider.attributes)} matched nothing in {coverage.frames} frames, so nothing was "
                 "written: choose other attributes, lower --threshold, or pass --allow-empty to write it as it is"
             )
+        with hider.stopwatch("verify"):
+            writer.verify()
         # The video last, and all or nothing: no output without its masks, no masks without their output.
         with ExitStack() as unless_complete:
             for folder in (masks, dump):

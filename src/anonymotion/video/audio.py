@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from anonymotion.errors import InputError, OutputError
 from anonymotion.video.encoders import Format
 from anonymotion.video.reader import open_container
+from anonymotion.video.streams import AudioDigest, digest_of
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -32,13 +33,14 @@ class AudioCopy:
         self._source = source
         self._container = open_container(source)
         self._streams: dict[int, Any] = {}
-        self.packets = 0
+        self.digests: dict[int, AudioDigest] = {}
         try:
             templates: list[Any] = list(self._container.streams.audio)
             for template in templates:
                 check_container_holds(kind, template, target)
             for template in templates:
                 self._streams[template.index] = output.add_stream_from_template(template)
+                self.digests[template.index] = digest_of(template)
             self._skip_other_streams()
         except BaseException:
             self.close()
@@ -77,8 +79,8 @@ class AudioCopy:
             stamp = packet.dts if packet.dts is not None else packet.pts
             if seconds is not None and stamp is not None and stamp * packet.time_base > seconds:
                 return
+            self.digests[packet.stream.index].add(bytes(packet))
             packet.stream = self._streams[packet.stream.index]
-            self.packets += 1
             yield packet
             self._next = next(self._packets, None)
 

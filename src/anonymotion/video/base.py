@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from anonymotion.video.info import Frame, Image, VideoInfo
+
+if TYPE_CHECKING:
+    from anonymotion.video.streams import AudioDigest
 
 
 class Noted:
@@ -60,6 +64,9 @@ class Sink(Noted, ABC):
     `write` takes pictures in presentation order.  `finish` completes the hidden file and says where it
     is, so that it can be verified; `commit` (which calls `finish` if need be) makes it appear under its
     name.  Leaving the `with` block in any other way removes everything that was written.
+
+    `container`: FFmpeg's name, None for pictures.  `starts_at_zero`: its times count from the first picture.
+    `time_tolerance`: seconds by which it may miss a time.  `audio`: what was copied, stream by stream.
     """
 
     path: Path
@@ -68,6 +75,11 @@ class Sink(Noted, ABC):
         super().__init__()
         self.frames_written = 0
         self.keeps_audio = False
+        # what the check after writing has to know
+        self.container: str | None = None
+        self.starts_at_zero = False
+        self.time_tolerance = Fraction(1, 1000)
+        self.audio: list[AudioDigest] = []
 
     @abstractmethod
     def write(self, image: Image, frame: Frame) -> None:

@@ -255,6 +255,18 @@ class PictureSink(_HiddenSink):
         self.frames_written += 1
 
 
+def read_back(path: Path) -> Iterator[Image]:
+    """The pictures that a sink wrote to `path`, a file or a folder, in their order.  Raises InputError."""
+    from PIL import Image as Pillow
+
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        try:
+            with Pillow.open(file) as picture:
+                yield np.array(picture.convert("RGB"), dtype=np.uint8)
+        except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+            raise _unreadable(file, error) from error
+
+
 def check_image(image: Image, info: VideoInfo) -> None:
     """Raise OutputError unless `image` is (H, W, 3) uint8 of the announced size."""
     expected = (info.height, info.width, 3)

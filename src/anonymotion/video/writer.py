@@ -56,6 +56,10 @@ class ContainerSink(Sink):
         self.path = path
         self._info = info
         self._kind = kind
+        self.container = kind.container
+        self.starts_at_zero = kind.container in ("avi", "gif")
+        if kind.container == "gif":
+            self.time_tolerance = Fraction(1, 200)  # its times are whole hundredths
         check_pixel_shape(kind, info, path)
         self._quality = checked_quality(kind, quality)
         # avi has no room for colour tags: what nobody states is BT.601 limited on both sides
@@ -88,6 +92,7 @@ class ContainerSink(Sink):
         self._stream = self._add_video(self._container)
         if audio_source is not None:
             self._audio = AudioCopy(audio_source, self._container, self._kind, self.path)
+            self.audio = list(self._audio.digests.values())
 
     def _add_video(self, container: OutputContainer) -> VideoStream:
         info, tags = self._info, self._tags
@@ -147,9 +152,9 @@ class ContainerSink(Sink):
         time = frame.pts * frame.time_base
         if self._first_time is None:
             self._first_time = time
-            if time and self._starts_at_zero:
+            if time and self.starts_at_zero:
                 self._check_start(time)
-        if self._starts_at_zero:
+        if self.starts_at_zero:
             time -= self._first_time
         step = self._stream.codec_context.time_base
         exact = time / step
@@ -165,10 +170,6 @@ class ContainerSink(Sink):
                 f"of {self._kind.container} ({float(step):.4f} s): choose .mp4"
             )
         return tick
-
-    @property
-    def _starts_at_zero(self) -> bool:
-        return self._kind.container in ("avi", "gif")
 
     def _check_start(self, time: Fraction) -> None:
         """The container cannot store when the first picture appears: harmless alone, not beside audio."""
