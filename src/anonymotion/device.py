@@ -31,6 +31,17 @@ class DeviceChoice:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out; torch and OpenCV have errors of their own for the main memory."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # torch's, of a graphics card
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in text)
+        or "OutOfMemoryError" in text  # OpenCV's
+    )
+
+
 def choose_device(request: str = "auto") -> DeviceChoice:
     """Return the device for `request`, one of `auto`, `cpu`, `cuda`.
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from anonymotion import masks
 from anonymotion.backbone import Backbone
 from anonymotion.compositor import composite
-from anonymotion.device import choose_device
+from anonymotion.device import choose_device, is_out_of_memory
 from anonymotion.errors import DeviceError, SettingsError, WeightsError
 from anonymotion.flow import FlowEstimator, flow_to_previous, load_flow
 from anonymotion.methods import load_method, load_person_mask
@@ -269,7 +269,9 @@ class Hider:
                     noise = state.noise.chunk(flow)
             with self.stopwatch("composite"):
                 output = composite(frames, alpha, noise)
-        except torch.OutOfMemoryError as error:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             raise DeviceError(
                 f"{self.device.name} has no memory left for {len(frames)} frames of {size_hw[1]}x{size_hw[0]}: "
                 "use a smaller --short-side, or --device cpu"

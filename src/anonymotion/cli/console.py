@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from anonymotion.device import is_out_of_memory
 from anonymotion.errors import AnonymotionError, OutputError
 
 if TYPE_CHECKING:
@@ -48,7 +49,11 @@ def reported(as_json: bool) -> Iterator[None]:
         _fail(" ".join(str(error).split()), type(error).__name__, error.exit_status, as_json)
     except (Interrupted, KeyboardInterrupt):
         _fail("interrupted; nothing was written", "Interrupted", 130, as_json)
-    except Exception as error:
+    except (SystemExit, typer.Exit):
+        raise
+    except BaseException as error:  # also what a library in Rust raises when it panics
+        if is_out_of_memory(error):
+            _fail("no memory is left; nothing was written: use a smaller --short-side", "OutOfMemory", 1, as_json)
         if os.environ.get("ANONYMOTION_DEBUG"):
             raise
         message = " ".join(f"unexpected {type(error).__name__}: {error}".split())

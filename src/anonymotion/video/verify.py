@@ -147,14 +147,14 @@ class HiddenWriter:
             return
         decoded = image.reshape(-1, 3)[sample["place"]] @ _BRIGHTNESS
         source, written = sample["source"].astype(np.float32), sample["written"].astype(np.float32)
-        error = float(np.abs(decoded - written).mean())
-        if error > LARGEST_ERROR:
-            raise self._failed(f"picture {index} is not what was written (mean error {error:.0f} of 255)")
         change = written - source
         if len(sample) >= LEAST_SAMPLES_PER_FRAME and float((change**2).mean()) >= LEAST_CONTRAST**2:
             place = float((decoded - source) @ change / (change @ change))
             if place < LEAST_PLACE:
                 raise self._failed(f"picture {index} still shows the source inside its mask; try a lower --quality")
+        error = float(np.abs(decoded - written).mean())
+        if error > LARGEST_ERROR:
+            raise self._failed(f"picture {index} is not what was written (mean error {error:.0f} of 255)")
 
     def _failed(self, what: str) -> OutputError:
         return OutputError(f"{self.sink.path} failed its check after writing, so it was not made: {what}")
