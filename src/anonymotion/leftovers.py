@@ -91,6 +91,29 @@ def claim(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
         os.close(descriptor)  # swept before it was locked
 
 
+def open_parent(path: Path, stack: contextlib.ExitStack) -> int | None:
+    """A descriptor of the folder of `path`, by which it is found also after it was moved; None without such things.
+
+    It is closed by `stack`.
+    """
+    if not hasattr(os, "O_DIRECTORY"):
+        return None
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def remove(hidden: Path, parent: int | None) -> None:
+    """Remove a hidden file or folder of ours, if it is there, wherever its folder is now; see `open_parent`."""
+    name: Path | str = hidden if parent is None else hidden.name
+    try:
+        os.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    except (IsADirectoryError, PermissionError):  # what systems say of a folder
+        shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
+
+
 def sweep(folder: Path) -> None:
     """Remove what killed runs of this user left in `folder`; what a living process writes is locked and stays."""
     if not HAS_LOCKS:
@@ -114,8 +137,11 @@ def _remove_if_abandoned(path: Path) -> None:
             return
         if stat.S_ISREG(found.st_mode):
             path.unlink()
-        elif all(entry.is_file(follow_symlinks=False) for entry in os.scandir(path)):  # ours are flat
-            shutil.rmtree(path)
+        else:
+            with os.scandir(path) as entries:
+                flat = all(entry.is_file(follow_symlinks=False) for entry in entries)
+            if flat:  # as all of ours are
+                shutil.rmtree(path)
     finally:
         os.close(descriptor)
 

@@ -29,7 +29,7 @@ from anonymotion.results import (
     SaliencyResult,
     library_versions,
 )
-from anonymotion.target import HiddenFolder
+from anonymotion.target import HiddenFolder, commit_all
 
 
 @dataclass(frozen=True)
@@ -158,15 +158,7 @@ def hide_video(
             )
         with hider.stopwatch("verify"):
             writer.verify()
-        # The video last, and all or nothing: no output without its masks, no masks without their output.
-        with ExitStack() as unless_complete:
-            for folder in (masks, dump):
-                if folder is not None:
-                    folder.commit()
-                    unless_complete.callback(folder.retract)
-            with hider.stopwatch("encode"):
-                sink.commit()
-            unless_complete.pop_all()
+        commit_all([part for part in (masks, dump, sink) if part is not None])
         notes = (*reader.notes, *sink.notes)
         audio = "none" if not reader.info.audio else "copy" if sink.keeps_audio else "drop"
     seconds = {**hider.stopwatch.seconds, "total": time.perf_counter() - started}

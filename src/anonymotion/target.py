@@ -14,11 +14,13 @@ import errno
 import os
 import re
 import shutil
+import stat
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from anonymotion.errors import OutputError
-from anonymotion.leftovers import claim, hidden_name, make_file, make_folder, open_unnamed, sweep
+from anonymotion.leftovers import claim, hidden_name, make_file, make_folder, open_parent, open_unnamed, remove, sweep
 
 NUMBERED_PICTURES = re.compile(r"\d+\.png")
 
@@ -83,48 +85,14 @@ def reason(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-class GuardedFile:
-    """A file for av to write into, which remembers its first error instead of raising it.
-
-    av finishes a file even after an error and cannot pass on a second one, so what comes after the first
-    is dropped here; whoever writes looks at `error`.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("r+b", buffering=0)
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        """Write all of `data`."""
-        view = memoryview(data)
-        try:
-            while view and self.error is None:
-                view = view[self._file.write(view) :]
-        except OSError as error:
-            self.error = error
-        return len(data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """As of files."""
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """As of files."""
-        return self._file.tell()
-
-    def close(self) -> None:
-        """Close; allowed more than once."""
-        try:
-            self._file.close()
-        except OSError as error:
-            self.error = self.error or error
-
-
-Identity = tuple[int, int]
+Identity = tuple[int, ...]
 
 
 def _stat_identity(found: os.stat_result) -> Identity:
-    return found.st_dev, found.st_ino
+    kind = stat.S_IFMT(found.st_mode)
+    # the number of a file that was removed is soon given to another one, which is not as old
+    age = (found.st_mtime_ns, found.st_size) if stat.S_ISREG(found.st_mode) else ()
+    return found.st_dev, found.st_ino, kind, *age
 
 
 def _identity(path: Path) -> Identity | None:
@@ -153,6 +121,33 @@ def _check_unchanged(path: Path, before: Identity | None, folder: Identity, *, f
         raise OutputError(f"{path} was replaced by something else during the run, which was left alone: run it again")
 
 
+class Appearing(Protocol):
+    """Something that appears on `commit`: a hidden file, a hidden folder, or what is written into one."""
+
+    def finish(self) -> Path:
+        """Complete it, flushed to the disk, still hidden."""
+        ...
+
+    def commit(self) -> None:
+        """Let it appear.  Raises OutputError."""
+        ...
+
+    def retract(self) -> None:
+        """Remove it again, and bring back what it replaced; harmless before `commit`, and more than once."""
+        ...
+
+
+def commit_all(parts: Sequence[Appearing]) -> None:
+    """Let all `parts` of one result appear, the last one last, or none of them.  Raises OutputError."""
+    for part in parts:
+        part.finish()  # slow: it flushes to the disk; what follows takes milliseconds
+    with contextlib.ExitStack() as unless_complete:
+        for part in parts:
+            unless_complete.callback(part.retract)
+            part.commit()
+        unless_complete.pop_all()
+
+
 class HiddenFile:
     """A file that is written out of sight and appears under its name on `commit`.
 
@@ -164,20 +159,24 @@ class HiddenFile:
     def __init__(self, path: Path, *, force: bool) -> None:
         self.path = path.absolute()
         self._force = force
-        self._committed = False
+        self._committed = self._discarded = False
         self._kept: Path | None = None
+        self._descriptors = contextlib.ExitStack()
         try:
             sweep(self.path.parent)
             self._before = _identity(self.path)
             self._folder = _stat_identity(self.path.parent.stat())
+            self._parent = open_parent(self.path, self._descriptors)
             unnamed = open_unnamed(self.path)
-            if unnamed is not None:
-                self.partial, self._descriptor = Path(f"/proc/self/fd/{unnamed}"), unnamed
-            else:
-                self.partial, self._descriptor = claim(self.path, make_file)
             self._named = unnamed is None
-            self._ours = os.fstat(self._descriptor)
+            if unnamed is not None:
+                self.partial, descriptor = Path(f"/proc/self/fd/{unnamed}"), unnamed
+            else:
+                self.partial, descriptor = claim(self.path, make_file)
+            self._descriptors.callback(os.close, descriptor)
+            self._ours = os.fstat(descriptor)
         except OSError as error:
+            self._descriptors.close()
             raise OutputError(f"{path} cannot be written ({reason(error)})") from error
 
     def finish(self) -> Path:
@@ -259,12 +258,14 @@ class HiddenFile:
 
     def discard(self) -> None:
         """Remove the hidden file, unless committed; allowed more than once."""
+        if self._discarded:
+            return
+        self._discarded = True
         if not self._committed and self._named:
-            self.partial.unlink(missing_ok=True)
+            remove(self.partial, self._parent)
         if self._kept is not None:
-            self._kept.unlink(missing_ok=True)
-            self._kept = None
-        self._close()
+            remove(self._kept, self._parent)
+        self._descriptors.close()
 
     def retract(self) -> None:
         """Remove the file also from its own name, where it got that far; what it replaced comes back."""
@@ -277,11 +278,6 @@ class HiddenFile:
                     self.path.unlink()
         self._committed = False
         self.discard()
-
-    def _close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
 
 
 class HiddenFolder:
@@ -297,9 +293,9 @@ class HiddenFolder:
         self.path = path.resolve() if path.is_dir() else path.absolute()
         self._ours, self._force = ours, force
         self._mask = 0o077 if private else _our_umask()
-        self._committed = False
+        self._committed = self._finished = self._discarded = False
         self._old: Path | None = None
-        self._descriptor = -1
+        self._descriptors = contextlib.ExitStack()
         try:
             if path.is_dir():
                 check_folder(path, ours, force=force)
@@ -308,8 +304,13 @@ class HiddenFolder:
             sweep(self.path.parent)
             self._before = _identity(self.path)
             self._folder = _stat_identity(self.path.parent.stat())
-            self.partial, self._descriptor = claim(self.path, make_folder)
+            self._parent = open_parent(self.path, self._descriptors)
+            self.partial, descriptor = claim(self.path, make_folder)
+            if descriptor >= 0:
+                self._descriptors.callback(os.close, descriptor)
+            self._identity = _identity(self.partial)
         except OSError as error:
+            self._descriptors.close()
             raise OutputError(f"{path} cannot be written ({reason(error)}): choose another place") from error
 
     def __enter__(self) -> Self:
@@ -321,12 +322,13 @@ class HiddenFolder:
     def finish(self) -> Path:
         """Flush every file to the disk; the hidden path.  Raises OutputError."""
         try:
-            for file in self.partial.iterdir():
+            for file in () if self._finished else self.partial.iterdir():
                 os.chmod(file, 0o666 & ~self._mask)
                 fsync_path(file)
         except OSError as error:
             self.discard()
             raise OutputError(f"{self.path} cannot be written ({reason(error)})") from error
+        self._finished = True
         return self.partial
 
     def commit(self) -> None:
@@ -352,18 +354,18 @@ class HiddenFolder:
 
     def discard(self) -> None:
         """Remove the hidden folder, unless committed, and what it replaced, if it is; allowed more than once."""
+        if self._discarded:
+            return
+        self._discarded = True
         if not self._committed:
-            shutil.rmtree(self.partial, ignore_errors=True)
+            remove(self.partial, self._parent)
         elif self._old is not None:
-            shutil.rmtree(self._old, ignore_errors=True)
-            self._old = None
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            remove(self._old, self._parent)
+        self._descriptors.close()
 
     def retract(self) -> None:
         """Remove the folder again after `commit`, because what belongs to it did not appear; the old one comes back."""
-        if self._committed or not self.partial.exists():
+        if _identity(self.path) == self._identity:
             shutil.rmtree(self.path, ignore_errors=True)
         self._committed = False
         if self._old is not None and not os.path.lexists(self.path):

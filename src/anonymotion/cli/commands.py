@@ -103,7 +103,7 @@ def hide(
     """Hide attributes in a video: their pixels become noise that moves with the scene."""
     if attributes is None and settings.get("method", "noise") == "noise":
         raise typer.BadParameter("name what to hide, e.g. face,hair", param_hint="'--attributes' / '-a'")
-    with reported(as_json):
+    with reported(as_json) as completed:
         from anonymotion.run import FileOptions, hide_video
         from anonymotion.user_library import load_library
 
@@ -135,6 +135,7 @@ def hide(
                 library=load_library(library),
                 **settings,
             )
+            completed()
         if as_json:
             print_json(result.as_json())
         for note in result.notes:

@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -34,8 +34,11 @@ class Interrupted(BaseException):
 
 
 @contextmanager
-def reported(as_json: bool) -> Iterator[None]:
-    """Turn errors into one line and an exit status; make a polite kill behave like Ctrl-C, so that files go."""
+def reported(as_json: bool) -> Iterator[Callable[[], None]]:
+    """Turn errors into one line and an exit status; make a polite kill behave like Ctrl-C, so that files go.
+
+    Yields what is to be called when the output is there: an interrupt that comes later comes too late.
+    """
 
     def interrupt(*_: object) -> None:
         raise Interrupted
@@ -43,8 +46,13 @@ def reported(as_json: bool) -> Iterator[None]:
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
     polite = [getattr(signal, name) for name in names if hasattr(signal, name)]
     previous = {number: signal.signal(number, interrupt) for number in polite}
+
+    def completed() -> None:
+        for number in polite:
+            signal.signal(number, signal.SIG_IGN)
+
     try:
-        yield
+        yield completed
     except AnonymotionError as error:
         _fail(" ".join(str(error).split()), type(error).__name__, error.exit_status, as_json)
     except (Interrupted, KeyboardInterrupt):

@@ -97,6 +97,10 @@ class Sink(Noted, ABC):
         """Make the result appear under its name.  Raises OutputError; then nothing is left."""
 
     @abstractmethod
+    def retract(self) -> None:
+        """Remove the result again after `commit`, because what belongs to it did not appear."""
+
+    @abstractmethod
     def discard(self) -> None:
         """Remove everything that was written, unless committed; allowed more than once."""
 

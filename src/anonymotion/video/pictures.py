@@ -198,6 +198,10 @@ class _HiddenSink(Sink):
         check_not_empty(self)
         self._target.commit()
 
+    def retract(self) -> None:
+        """See `Sink.retract`."""
+        self._target.retract()
+
     def discard(self) -> None:
         """See `Sink.discard`."""
         self._target.discard()

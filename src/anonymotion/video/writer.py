@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anonymotion.errors import OutputError
-from anonymotion.target import GuardedFile, HiddenFile, reason
+from anonymotion.target import HiddenFile, reason
 from anonymotion.video.audio import AudioCopy
 from anonymotion.video.base import Sink
 from anonymotion.video.color import ColorTags, from_rgb, tags_to_write
 from anonymotion.video.encoders import Format, check_pixel_shape, checked_quality, choose_pixel_format, encoder_options
+from anonymotion.video.guarded import GuardedFile
 from anonymotion.video.info import Frame, Image, VideoInfo
 from anonymotion.video.palette import paletted
 from anonymotion.video.pictures import check_image, check_not_empty
@@ -219,6 +220,10 @@ class ContainerSink(Sink):
         """See `Sink.commit`."""
         self.finish()
         self._target.commit()
+
+    def retract(self) -> None:
+        """See `Sink.retract`."""
+        self._target.retract()
 
     def _close_container(self) -> None:
         container, self._container = self._container, None
