@@ -38,7 +38,7 @@ ROWS = (
         "methods",
         "overlays",
     },
-    {"presets", "policy", "results", "pipeline", "scheduler", "report"},
+    {"presets", "policy", "results", "pipeline", "scheduler", "report", "report_page"},
     {"exports", "run", "sample", "template_exchange", "template_preview"},
     {"batch", "attacks", "live", "doctor"},
 )

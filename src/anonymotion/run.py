@@ -21,6 +21,7 @@ from anonymotion.errors import NothingMatchedError, SettingsError
 from anonymotion.exports import DUMP_FILES, HEAT_MAP_FILES, DumpWriter, MaskWriter, save_picture
 from anonymotion.pipeline import Hider
 from anonymotion.presets import PRESETS
+from anonymotion.report import Report
 from anonymotion.results import (
     Coverage,
     HideResult,
@@ -31,6 +32,8 @@ from anonymotion.results import (
 )
 from anonymotion.target import HiddenFolder, commit_all
 
+VOICES = "The audio was kept: voices identify people (--audio drop leaves it out)."
+
 
 @dataclass(frozen=True)
 class FileOptions:
@@ -39,7 +42,8 @@ class FileOptions:
     audio: `copy` keeps the audio packets as they are, `drop` leaves them out.  quality: the encoder's constant
     rate factor, None for the default.  frame_rate: of a folder of pictures.  force: replace an existing
     output.  allow_truncated: accept an input with less in it than it promises.  allow_empty: write the output
-    although nothing matched.  masks, dump: folders to write beside the video.
+    although nothing matched.  masks, dump: folders to write beside the video.  report: an audit report, .html or
+    .json, with small pictures of the output (report_thumbnails) and name and hash of the source (report_source).
     """
 
     audio: Literal["copy", "drop"] = "copy"
@@ -50,9 +54,12 @@ class FileOptions:
     allow_empty: bool = False
     masks: Path | None = None
     dump: Path | None = None
+    report: Path | None = None
+    report_thumbnails: bool = False
+    report_source: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("masks", "dump"):
+        for name in ("masks", "dump", "report"):
             if isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, Path(getattr(self, name)))
         if self.audio not in ("copy", "drop"):
@@ -71,6 +78,7 @@ class FileOptions:
         A folder that is replaced (`force`) must not hold what is read, nor anything else that is written.
         """
         named = {"the input": source, "the output": output, "--export-masks": self.masks, "--dump": self.dump}
+        named["--report"] = self.report
         places = {what: _resolved(path) for what, path in named.items() if path is not None}
         for what, place in places.items():
             for other, container in places.items():
@@ -132,37 +140,56 @@ def hide_video(
         if files.dump is not None:
             dump = stack.enter_context(HiddenFolder(files.dump, DUMP_FILES, force=files.force, private=True))
         hider = Hider(attributes, preset, **options)
-        extras: list[MaskWriter | DumpWriter] = []
+        report = None
+        if files.report is not None:
+            report = Report(files.report, source, hider, force=files.force, thumbnails=files.report_thumbnails)
+        extras: list[MaskWriter | DumpWriter | Report] = []
         if masks is not None:
             extras.append(MaskWriter(masks))
         if dump is not None:
             extras.append(DumpWriter(dump, hider.attributes, hider.settings))
-
+        if report is not None:
+            extras.append(stack.enter_context(report))
         writer = video.HiddenWriter(sink, reader.info, must_differ=hider.settings.composite == "replace")
-        coverage = Coverage(hider.attributes)
-        pending: deque[video.Frame] = deque()
-        decoded = hider.stopwatch.iterate("decode", iter(reader))
-        for chunk in hider.explain(_recorded(decoded, pending)):
-            for extra in extras:
-                extra.write(chunk)
-            hider.measure(chunk, coverage)
-            with hider.stopwatch("encode"):
-                for image, mask in zip(chunk.output.cpu().numpy(), chunk.alpha.cpu().numpy(), strict=True):
-                    writer.write(image, pending.popleft(), mask)
-            if progress is not None:
-                progress(Progress(coverage.frames, reader.info.frame_count))
+        coverage = _hide_frames(hider, reader, writer, extras, progress)
         if hider.settings.composite == "replace" and coverage.largest == 0 and not files.allow_empty:
             raise NothingMatchedError(
                 f"{' and '.join(hider.attributes)} matched nothing in {coverage.frames} frames, so nothing was "
                 "written: choose other attributes, lower --threshold, or pass --allow-empty to write it as it is"
             )
         with hider.stopwatch("verify"):
-            writer.verify()
-        commit_all([part for part in (masks, dump, sink) if part is not None])
-        notes = (*reader.notes, *sink.notes)
+            finished = writer.verify()
         audio = "none" if not reader.info.audio else "copy" if sink.keeps_audio else "drop"
-    seconds = {**hider.stopwatch.seconds, "total": time.perf_counter() - started}
-    return _result(hider, output, files, coverage, audio, notes, seconds)
+        notes = (*reader.notes, *sink.notes, *([VOICES] if audio == "copy" else []))
+        seconds = {**hider.stopwatch.seconds, "total": time.perf_counter() - started}
+        result = _result(hider, output, files, coverage, audio, notes, seconds)
+        if report is not None:
+            report.complete(result, finished, writer.times_seconds, source, names_source=files.report_source)
+        commit_all([part for part in (masks, dump, report, sink) if part is not None])
+    return result
+
+
+def _hide_frames(
+    hider: Hider,
+    reader: video.Source,
+    writer: video.HiddenWriter,
+    extras: list[MaskWriter | DumpWriter | Report],
+    progress: ProgressCallback | None,
+) -> Coverage:
+    """Every frame from `reader` through `hider` to `writer`, with its mask; how much was hidden."""
+    coverage = Coverage(hider.attributes)
+    pending: deque[video.Frame] = deque()
+    decoded = hider.stopwatch.iterate("decode", iter(reader))
+    for chunk in hider.explain(_recorded(decoded, pending)):
+        for extra in extras:
+            extra.write(chunk)
+        hider.measure(chunk, coverage)
+        with hider.stopwatch("encode"):
+            for image, mask in zip(chunk.output.cpu().numpy(), chunk.alpha.cpu().numpy(), strict=True):
+                writer.write(image, pending.popleft(), mask)
+        if progress is not None:
+            progress(Progress(coverage.frames, reader.info.frame_count))
+    return coverage
 
 
 def saliency_video(

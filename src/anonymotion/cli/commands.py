@@ -31,6 +31,9 @@ from anonymotion.cli.options import (
     PersonWeights,
     Preset,
     Quiet,
+    Report,
+    ReportSource,
+    ReportThumbnails,
     Source,
     parse_frame_rate,
     with_setting_flags,
@@ -90,6 +93,9 @@ def hide(
             rich_help_panel=FILES,
         ),
     ] = None,
+    report: Report = None,
+    report_thumbnails: ReportThumbnails = False,
+    report_source: ReportSource = False,
     seed: Annotated[
         int | None,
         typer.Option("--seed", help="reproducible noise, for tests only: not for release", rich_help_panel=MACHINE),
@@ -116,6 +122,9 @@ def hide(
             allow_empty=allow_empty,
             masks=export_masks,
             dump=dump,
+            report=report,
+            report_thumbnails=report_thumbnails,
+            report_source=report_source,
         )
         if dump is not None:
             tell(f"{dump} will hold clean frames: not for release", warning=True)

@@ -41,6 +41,18 @@ FrameRate = Annotated[
 AllowTruncated = Annotated[
     bool, typer.Option("--allow-truncated", help="accept less than the input promises", rich_help_panel=FILES)
 ]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", help=".html or .json: what was done, which frames to review", rich_help_panel=FILES),
+]
+ReportThumbnails = Annotated[
+    bool,
+    typer.Option("--report-thumbnails", help="with small pictures of the output in it", rich_help_panel=FILES),
+]
+ReportSource = Annotated[
+    bool,
+    typer.Option("--report-source", help="with the name and the SHA-256 of the input in it", rich_help_panel=FILES),
+]
 BackboneWeights = Annotated[
     Path | None,
     typer.Option("--backbone-weights", help="weights for --backbone: safetensors or .pth", rich_help_panel=MACHINE),

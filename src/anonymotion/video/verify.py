@@ -101,6 +101,11 @@ class HiddenWriter:
             self._samples = [sample[:end] for sample in self._samples]
             self._kept = sum(map(len, self._samples)) // _SAMPLE.itemsize
 
+    @property
+    def times_seconds(self) -> list[float]:
+        """When each picture that was written appears."""
+        return [float(pts * self._info.time_base) for pts in self._times]
+
     def verify(self) -> Path:
         """Finish the hidden file or folder and decode it again; its path.  Raises OutputError, and leaves nothing."""
         try:
