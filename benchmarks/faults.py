@@ -1,6 +1,6 @@
 """Bad days, many times: `python benchmarks/faults.py [--times 5] [--kills 50]` prints a Markdown table.
 
-Every fault of tests/faults.py, every polite signal, SIGKILL at moments spread over a run, a disk that is full and one
+Every fault of tests/bad_days.py, every polite signal, SIGKILL at moments spread over a run, a disk that is full and one
 that is read-only (small file systems in memory, mounted where this may be done), each in real processes that hide a
 clip of 60 frames with masks, dump and report beside it.  For each: how often a file was at the final path, what was
 left, what of it others could read, what was left once the next run had begun, and the exit statuses.
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from tiny_hide import fork, prepare, wait  # tiny_hide makes the tests' modules importable
 
-from faults import FAULTS, SIGNALS  # isort: skip
+from bad_days import FAULTS, SIGNALS  # isort: skip
 from synthetic import make_clip  # isort: skip
 
 from anonymotion import video

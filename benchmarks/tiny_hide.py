@@ -4,11 +4,12 @@ Everything but the network and the library is the real command line, in a real p
 faults.py, fuzz.py and soak.py, which need many.  What is hidden means nothing.
 
 Environment: ANONYMOTION_TEST_PACE: seconds to wait before each frame is written, so that a run can be hit in its
-middle.  ANONYMOTION_TEST_FAULT: `NAME@NUMBER`, a fault of tests/faults.py at that frame or chunk.
+middle.  ANONYMOTION_TEST_FAULT: `NAME@NUMBER`, a fault of tests/bad_days.py at that frame or chunk.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -21,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from faults import inject
+from bad_days import inject
 from tiny import TINY, TINY_ENTRY, TINY_SETTINGS, tiny_backbone, tiny_library
 
 from anonymotion import cli
@@ -88,6 +89,7 @@ def fork(arguments: list[str], log: Path, *, fault: str = "", pace: float = 0.0)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+        faulthandler.enable(descriptor)  # says where it was if it has to be aborted
         hide(arguments, fault=fault, pace=pace)
         status = 0
     except SystemExit as end:
@@ -108,6 +110,8 @@ def wait(child: int, seconds: float) -> int | None:
         if found:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.005)
+    os.kill(child, signal.SIGABRT)
+    time.sleep(0.5)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return None

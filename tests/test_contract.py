@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faults import FAULTS, SIGNALS, inject
+from bad_days import FAULTS, SIGNALS, inject
 from synthetic import make_clip
 from tiny import TINY_SETTINGS, tiny_library
 
