@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from bad_days import inject
 from tiny import TINY, TINY_ENTRY, TINY_SETTINGS, tiny_backbone, tiny_library
 
-from anonymotion import cli
+from anonymotion import cli, run  # noqa: F401 - run: what the commands load late is loaded once, for all forks
 from anonymotion.backbone import Backbone
 from anonymotion.registry import BACKBONES
 from anonymotion.templates import Picture, TemplateLibrary
