@@ -41,12 +41,19 @@ class AudioCopy:
             for template in templates:
                 self._streams[template.index] = output.add_stream_from_template(template)
                 self.digests[template.index] = digest_of(template)
+                self._drop_comments(template)
             self._skip_other_streams()
         except BaseException:
             self.close()
             raise
         self._packets = self._read(templates)
         self._next: Packet[Any] | None = next(self._packets, None)
+
+    def _drop_comments(self, template: Any) -> None:
+        """Vorbis keeps title, artist and the like among the headers of the sound itself."""
+        context = self._streams[template.index].codec_context
+        if template.codec_context is not None and template.codec_context.name == "vorbis":
+            context.extradata = without_comments(bytes(template.codec_context.extradata or b""))
 
     def _skip_other_streams(self) -> None:
         """Spare reading the pictures a second time, where av can."""
@@ -87,6 +94,24 @@ class AudioCopy:
     def close(self) -> None:
         """Let go of the input; allowed more than once."""
         self._container.close()
+
+
+def without_comments(headers: bytes) -> bytes:
+    """The three headers of Vorbis, laced as in Matroska, with an empty comment header.  Raises OutputError."""
+    sizes: list[int] = []
+    at = 1
+    while headers[:1] == b"\x02" and len(sizes) < 2 and at < len(headers):
+        size = 0
+        while at < len(headers) and headers[at] == 255:
+            size, at = size + 255, at + 1
+        sizes.append(size + (headers[at] if at < len(headers) else 0))
+        at += 1
+    first, second = (headers[at : at + sizes[0]], headers[at + sizes[0] :]) if len(sizes) == 2 else (b"", b"")
+    setup = second[sizes[1] :] if len(sizes) == 2 else b""
+    if not (first.startswith(b"\x01vorbis") and second.startswith(b"\x03vorbis") and setup.startswith(b"\x05vorbis")):
+        raise OutputError("the Vorbis headers of the input cannot be read, and may hold names: use --audio drop")
+    comment = b"\x03vorbis" + bytes(8) + b"\x01"  # no vendor, no comments
+    return bytes([2, len(first), len(comment)]) + first + comment + setup
 
 
 def check_container_holds(kind: Format, stream: Any, target: Path) -> None:

@@ -122,7 +122,7 @@ def encoder_options(kind: Format, quality: int, is_yuv444: bool) -> dict[str, st
         }
     if kind.encoder == "mpeg4":
         steps = max(1, quality)
-        return {"flags": "+qscale", "global_quality": str(118 * steps), "qmin": "1"}  # 118: FF_QP2LAMBDA
+        return {"flags": "+qscale+bitexact", "global_quality": str(118 * steps), "qmin": "1"}  # 118: FF_QP2LAMBDA
     if kind.encoder == "libvpx-vp9":
         return {
             "crf": str(quality),

@@ -9,11 +9,11 @@ This file does not choose the encoder (`encoders`), name files (`target`) or wri
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anonymotion.errors import OutputError
 from anonymotion.target import HiddenFile, reason
@@ -27,11 +27,14 @@ from anonymotion.video.palette import paletted
 from anonymotion.video.pictures import check_image, check_not_empty
 
 if TYPE_CHECKING:
+    from av.bitstream import BitStreamFilterContext
     from av.container import OutputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 _BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT: no encoder names, versions or dates in the file
+_SEI = 6  # the type of H.264 units that hold remarks: nothing in them is needed to decode
 _MILLISECOND = Fraction(1, 1000)
 _DEFAULT_RATE = Fraction(25)
 
@@ -71,6 +74,7 @@ class ContainerSink(Sink):
         self._audio: AudioCopy | None = None
         self._container: OutputContainer | None = None
         self._file: GuardedFile | None = None
+        self._filter: BitStreamFilterContext | None = None
         self._target = HiddenFile(path, force=force)
         try:
             with self._explained():
@@ -182,9 +186,23 @@ class ContainerSink(Sink):
             )
         self.note(f"{name} starts at 0; the first picture of the input is at {float(time):.3f} s.")
 
+    def _without_user_data(self, packets: Iterable[Packet[Any]]) -> Iterator[Packet[Any]]:
+        """H.264 packets without what x264 says about itself and its settings; it hands each on at once."""
+        import av
+
+        for packet in packets:
+            if self._kind.encoder != "libx264":
+                yield packet
+                continue
+            if self._filter is None:  # not before the encoder has written its headers
+                self._filter = av.BitStreamFilterContext(f"filter_units=remove_types={_SEI}", self._stream)
+            for cleaned in self._filter.filter(packet):
+                cleaned.stream = self._stream
+                yield cleaned
+
     def _mux(self, picture: VideoFrame | None) -> None:
         assert self._container is not None  # noqa: S101 - for the type checker
-        for packet in self._stream.encode(picture):
+        for packet in self._without_user_data(self._stream.encode(picture)):
             duration = self._durations.pop(packet.pts, None) if packet.pts is not None else None
             if duration is not None:
                 packet.duration = duration
