@@ -8,6 +8,8 @@ This file does not import av; GIFs, which do carry time, are read by `reader`.
 from __future__ import annotations
 
 import re
+import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -102,14 +104,11 @@ class PictureSource(Source):
         """(width, height) upright, rotation in degrees and format of a picture, without decoding it."""
         from PIL import Image as Pillow
 
-        try:
-            with Pillow.open(file) as picture:
-                self._refuse(file, picture)
-                orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
-                width, height = picture.size
-                codec = (picture.format or "").lower()
-        except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
-            raise _unreadable(file, error) from error
+        with _reading(file), Pillow.open(file) as picture:
+            self._refuse(file, picture)
+            orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+            width, height = picture.size
+            codec = (picture.format or "").lower()
         size = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
         return size, _TURNS.get(orientation, 0), codec
 
@@ -134,15 +133,12 @@ class PictureSource(Source):
         from PIL import Image as Pillow
         from PIL import ImageOps
 
-        try:
-            with Pillow.open(file) as picture:
-                self._refuse(file, picture)
-                upright = ImageOps.exif_transpose(picture)
-                if "A" not in upright.getbands() and "transparency" not in upright.info:
-                    return np.array(upright.convert("RGB"), dtype=np.uint8)
-                rgba = np.array(upright.convert("RGBA"), dtype=np.uint8)
-        except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
-            raise _unreadable(file, error) from error
+        with _reading(file), Pillow.open(file) as picture:
+            self._refuse(file, picture)
+            upright = ImageOps.exif_transpose(picture)
+            if "A" not in upright.getbands() and "transparency" not in upright.info:
+                return np.array(upright.convert("RGB"), dtype=np.uint8)
+            rgba = np.array(upright.convert("RGBA"), dtype=np.uint8)
         if bool((rgba[:, :, 3] < 255).any()):
             self.note("The alpha channel was dropped; transparent parts were laid over white.")
         return over_white(rgba)
@@ -173,6 +169,21 @@ class PictureSource(Source):
 
     def close(self) -> None:
         """Nothing is held open between pictures."""
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Turn all that Pillow raises of a damaged picture into InputError; what it warns of is no news to a user."""
+    from PIL import Image as Pillow
+
+    # its readers take numbers from the file and use them, so that damage shows as almost any error
+    damaged = (OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, struct.error)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except (*damaged, RuntimeError, Pillow.DecompressionBombError) as error:
+            raise _unreadable(file, error) from error
 
 
 def _unreadable(file: Path, error: Exception) -> InputError:
@@ -264,11 +275,9 @@ def read_back(path: Path) -> Iterator[Image]:
     from PIL import Image as Pillow
 
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        try:
-            with Pillow.open(file) as picture:
-                yield np.array(picture.convert("RGB"), dtype=np.uint8)
-        except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
-            raise _unreadable(file, error) from error
+        with _reading(file), Pillow.open(file) as picture:
+            image = np.array(picture.convert("RGB"), dtype=np.uint8)
+        yield image
 
 
 def check_image(image: Image, info: VideoInfo) -> None:
