@@ -28,7 +28,6 @@ from tiny_hide import fork, prepare, wait  # tiny_hide makes the tests' modules 
 from bad_days import FAULTS, SIGNALS  # isort: skip
 from synthetic import make_clip  # isort: skip
 
-from anonymotion import video
 from anonymotion.leftovers import sweep
 
 FRAMES = 60
@@ -91,7 +90,8 @@ class Bench:
             row.final += 1
         if status == 0:
             whole = {"hidden.mp4", "masks", "dump", "report.html"} == {path.name for path in left}
-            row.incomplete += not whole or video.probe(final).frame_count != FRAMES
+            # counted by its masks: a process that has decoded something does not fork well
+            row.incomplete += not whole or len(list((folder / "masks").iterdir())) != FRAMES
         else:
             for path in left:
                 kind = "hidden " if ".partial" in path.name else ""

@@ -43,7 +43,10 @@ def test_every_flag_named_exists() -> None:
         assert flag in text, flag
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/checks.md", "docs/methods.md"])
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_somewhere(name: str) -> None:
     path = ROOT / name
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
