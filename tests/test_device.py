@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anonymotion.device import DEVICE_CHOICES, choose_device
+from anonymotion.device import DEVICE_CHOICES, choose_device, is_out_of_memory
 from anonymotion.errors import DeviceError, SettingsError
 
 
@@ -42,3 +42,18 @@ def test_another_word_is_refused_with_the_known_ones(word: str) -> None:
     with pytest.raises(SettingsError) as caught:
         choose_device(word)
     assert all(choice in str(caught.value) for choice in DEVICE_CHOICES)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (Exception("OpenCV: Failed to allocate 9 bytes in function 'OutOfMemoryError'"), True),
+        (RuntimeError("shapes differ"), False),
+        (ValueError("no"), False),
+    ],
+)
+def test_memory_that_ran_out_is_recognised(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) == expected
