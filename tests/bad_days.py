@@ -20,6 +20,7 @@ import torch
 
 from anonymotion import pipeline, target
 from anonymotion.errors import InputError
+from anonymotion.flow.estimators import DISFlow
 from anonymotion.video import guarded, reader
 from anonymotion.video.info import Frame
 
@@ -61,13 +62,13 @@ def _flow(value: float) -> Injector:
             flow[..., 3, 5] = value
             return flow
 
-        _on_call(pipeline.flow_to_previous.__globals__["DISFlow"], "between", at, patch, spoil)
+        _on_call(DISFlow, "between", at, patch, spoil)
 
     return inject
 
 
 def _flow_shape(at: int, patch: Patch, _: Path) -> None:
-    _on_call(pipeline.flow_to_previous.__globals__["DISFlow"], "between", at, patch, lambda flow: flow[:, 1:])
+    _on_call(DISFlow, "between", at, patch, lambda flow: flow[:, 1:])
 
 
 def _mask(spoil: Callable[[torch.Tensor], Any]) -> Injector:

@@ -179,9 +179,8 @@ class Hider:
                 raise
             # Say at once what is needed in all, not one after the other.
             raise WeightsError(
-                f"{error}. Preset paper runs with the published networks only: without a connection it needs "
-                "--backbone-weights (DINOv1 ViT-S/8) and --flow-weights (RAFT-large); --preset paper-debiased works "
-                "with what is in the package"
+                f"{error}. Without a connection preset paper needs --backbone-weights (DINOv1 ViT-S/8) and "
+                "--flow-weights (RAFT-large); --preset paper-debiased needs neither"
             ) from error
 
     def _attributes_by_spec(self) -> dict[FeatureSpec, list[str]]:

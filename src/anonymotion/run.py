@@ -150,7 +150,9 @@ def hide_video(
             extras.append(DumpWriter(dump, hider.attributes, hider.settings))
         if report is not None:
             extras.append(stack.enter_context(report))
-        writer = video.HiddenWriter(sink, reader.info, must_differ=hider.settings.composite == "replace")
+        # A block mean or black may well be what was there; noise cannot.
+        is_noise = hider.settings.composite == "replace" and hider.settings.method == "noise"
+        writer = video.HiddenWriter(sink, reader.info, must_differ=is_noise)
         coverage = _hide_frames(hider, reader, writer, extras, progress)
         if hider.settings.composite == "replace" and coverage.largest == 0 and not files.allow_empty:
             raise NothingMatchedError(

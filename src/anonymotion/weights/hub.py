@@ -29,8 +29,8 @@ def fetch_from_hub(repository: str, name: str) -> Path:
     if isinstance(cached, str):  # not even a look at whether there is a newer one
         return Path(cached)
     advice = (
-        f"where there is a connection, get {FILE_NAME} of {repository}, bring it here and name it with "
-        "--backbone-weights; or use the default backbone, whose weights are in the package"
+        f"get {FILE_NAME} of {repository} on another machine and name it with --backbone-weights, or use the default "
+        "backbone, whose weights are in the package"
     )
     forbidden = offline_because()
     if forbidden:
