@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 from synthetic import make_clip, make_folder, packets_of, picture, psnr
-from tiny import TINY_SETTINGS, tiny_library
+from tiny import TINY_SETTINGS, tiny_backbone, tiny_library
 
 from anonymotion import pipeline, video
 from anonymotion.backbone import Backbone
@@ -35,6 +35,16 @@ def run(tiny: Backbone, tmp_path: Path) -> Run:
         return hide_video(source, output, attributes, **{**TINY_SETTINGS, **options}, library=library, network=tiny)
 
     return hide
+
+
+def test_thresholds_chosen_for_another_backbone_are_pointed_out(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", times=[0.0, 0.04])
+    other = tiny_backbone(8, name="dino-vits8")
+    settings = {"backbone": "dino-vits8", "layer": 2, "short_side": 32, "threshold": 0.01}
+    library = tiny_library(tmp_path / "library")
+    result = hide_video(clip, tmp_path / "hidden.mp4", "hair", library=library, network=other, **settings)
+    assert any("embedded backbone" in note for note in result.notes)
+    assert result.settings["stride"] == 8, "its patch size, not that of the default"
 
 
 def read(path: Path) -> list[video.Frame]:

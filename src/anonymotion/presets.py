@@ -223,8 +223,9 @@ class Settings:
         return {name for value in (self.layer, self.threshold, self.contrast) for name, _ in value.exceptions}
 
     def as_json(self) -> dict[str, Any]:
-        """The settings with plain values, in field order."""
+        """The settings with plain values, in field order; a stride of 0 as the patch size that it stands for."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values["stride"] = self._spec(self.layer.default).stride
         return {name: str(value) if isinstance(value, PerAttribute) else value for name, value in values.items()}
 
 

@@ -22,6 +22,7 @@ from anonymotion.exports import DUMP_FILES, HEAT_MAP_FILES, DumpWriter, MaskWrit
 from anonymotion.pipeline import Hider
 from anonymotion.presets import PRESETS
 from anonymotion.report import Report
+from anonymotion.registry import BACKBONES
 from anonymotion.results import (
     Coverage,
     HideResult,
@@ -33,6 +34,10 @@ from anonymotion.results import (
 from anonymotion.target import HiddenFolder, commit_all
 
 VOICES = "The audio was kept: voices identify people (--audio drop leaves it out)."
+UNTRIED = (
+    "The thresholds of preset strict were chosen for the embedded backbone, not for this one: look at the heat maps of "
+    "`anonymotion saliency`, and at every frame of the output."
+)
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,7 @@ def hide_video(
         with hider.stopwatch("verify"):
             finished = writer.verify()
         audio = "none" if not reader.info.audio else "copy" if sink.keeps_audio else "drop"
-        notes = (*reader.notes, *sink.notes, *([VOICES] if audio == "copy" else []))
+        notes = (*reader.notes, *sink.notes, *_warnings(hider, audio))
         seconds = {**hider.stopwatch.seconds, "total": time.perf_counter() - started}
         result = _result(hider, output, files, coverage, audio, notes, seconds)
         if report is not None:
@@ -251,6 +256,13 @@ def saliency_video(
                 target.commit()
     backbone = hider.networks["backbone"]["name"]
     return SaliencyResult(str(output), frames, hider.attributes, backbone, hider.settings.as_json())
+
+
+def _warnings(hider: Hider, audio: str) -> list[str]:
+    """What a user should know of a run that went well."""
+    chosen_for_another = hider.backbone is not None and BACKBONES[hider.backbone.name].embedded_file is None
+    by_threshold = hider.settings.composite == "replace"
+    return [*([VOICES] if audio == "copy" else []), *([UNTRIED] if chosen_for_another and by_threshold else [])]
 
 
 def _recorded(frames: Iterator[video.Frame], pending: deque[video.Frame]) -> Iterator[np.ndarray]:
