@@ -223,9 +223,8 @@ class Settings:
         return {name for value in (self.layer, self.threshold, self.contrast) for name, _ in value.exceptions}
 
     def as_json(self) -> dict[str, Any]:
-        """The settings with plain values, in field order; a stride of 0 as the patch size that it stands for."""
+        """The settings with plain values, in field order."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        values["stride"] = self._spec(self.layer.default).stride
         return {name: str(value) if isinstance(value, PerAttribute) else value for name, value in values.items()}
 
 

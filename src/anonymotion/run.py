@@ -21,8 +21,8 @@ from anonymotion.errors import NothingMatchedError, SettingsError
 from anonymotion.exports import DUMP_FILES, HEAT_MAP_FILES, DumpWriter, MaskWriter, save_picture
 from anonymotion.pipeline import Hider
 from anonymotion.presets import PRESETS
-from anonymotion.report import Report
 from anonymotion.registry import BACKBONES
+from anonymotion.report import Report
 from anonymotion.results import (
     Coverage,
     HideResult,
