@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anonymotion.errors import InputError, OutputError
+from anonymotion.video.digests import AudioDigest, digest_of
 from anonymotion.video.encoders import Format
 from anonymotion.video.reader import open_container
-from anonymotion.video.streams import AudioDigest, digest_of
 
 if TYPE_CHECKING:
     from av.container import OutputContainer

@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+from anonymotion.video.digests import AudioDigest
 from anonymotion.video.info import Frame, Image, VideoInfo
-
-if TYPE_CHECKING:
-    from anonymotion.video.streams import AudioDigest
 
 
 class Noted:

@@ -5,12 +5,12 @@ Not here: pictures (verify), how audio is copied (audio).
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anonymotion.errors import OutputError
 from anonymotion.video.base import Sink
+from anonymotion.video.digests import digest_of
 from anonymotion.video.info import VideoInfo
 from anonymotion.video.reader import open_container
 
@@ -24,28 +24,6 @@ _STREAM_TAGS = {
     "handler_name": {"VideoHandler", "SoundHandler"},
     "vendor_id": {"FFMP", "[0][0][0][0]"},
 }
-
-
-class AudioDigest:
-    """Packets and bytes of one audio stream: what was copied, to be compared with what arrived."""
-
-    def __init__(self, codec: str, has_header: bool) -> None:
-        self.codec, self._has_header = codec, has_header
-        self.packets = 0
-        self._hash = hashlib.sha256()
-
-    def add(self, data: bytes) -> None:
-        """Count one packet."""
-        self.packets += 1
-        self._hash.update(data)
-
-    def same_as(self, other: AudioDigest) -> bool:
-        """Whether the same sound is in both."""
-        if self.codec == "aac" and not self._has_header:
-            return self.packets == other.packets  # a muxer takes the header off each packet (ADTS)
-        if not self.codec.startswith("pcm") and self.packets != other.packets:
-            return False  # raw sound may be cut into packets in other places
-        return self._hash.digest() == other._hash.digest()
 
 
 def check_streams(path: Path, sink: Sink, info: VideoInfo) -> None:
@@ -95,12 +73,6 @@ def _check_audio(container: InputContainer, sink: Sink) -> None:
                 f"its audio stream {number} ({copied.packets} packets) is not what was copied ({found.packets}); "
                 "try .mkv, or --audio drop",
             )
-
-
-def digest_of(stream: Any) -> AudioDigest:
-    """An empty digest for the packets of an av audio stream."""
-    context = stream.codec_context
-    return AudioDigest(context.name if context is not None else "unknown", bool(context and context.extradata))
 
 
 def _failed(sink: Sink, what: str) -> OutputError:
