@@ -20,6 +20,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from bad_days import inject
@@ -58,7 +60,9 @@ def slow_down(seconds: float) -> None:
 
 
 def prepare() -> None:
-    """Make this process one that uses the tiny network."""
+    """Make this process one that uses the tiny network, and that can be forked."""
+    # Threads do not survive a fork: a child whose parent had started torch's would wait for them for ever.
+    torch.set_num_threads(1)
     # pictures of the library are generated and read at once; their files go again
     with tempfile.TemporaryDirectory() as folder:
         use_tiny_network(Path(folder))
