@@ -22,16 +22,17 @@ from PIL import Image
 
 from anonymotion.backbone import Backbone, PatchFeatures
 from anonymotion.presets import PRESETS
+from anonymotion.probe import fit
 from anonymotion.registry import FeatureSpec
 from anonymotion.saliency import attribute_saliency, upsample
-from anonymotion.template_bank import Rivals, TemplateBank, build_bank, template_descriptor
+from anonymotion.template_bank import Rivals, TemplateBank, compute_vectors, template_descriptor
 from anonymotion.templates import Template, TemplateLibrary
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from scenes import Box, background, car, logo, place, screen
 
 LAYERS = (11, 10, 9)
-CONTRASTS = (0.001, 0.05, 0.2)
+CONTRASTS = (0.05, 0.3)
 SCENES = (
     ("r_street_empty", 130, 110, 1.0),
     ("bg_brick", 180, 60, 0.8),
@@ -66,36 +67,43 @@ def thing(name: str, number: int) -> tuple[Image.Image, Box]:
     return car(180 if small else 220, *CARS[number]) if name == "plate" else screen(150 if small else 180, number)
 
 
-def mask_of(seen: Seen, own: torch.Tensor, spec: FeatureSpec, contrast: float, base: TemplateBank) -> np.ndarray:
-    """Where the thing is found, (H, W) bool; `base` has the library's rivals without what is known of this picture."""
-    known = base.rivals
-    assert known is not None  # noqa: S101 - for the type checker
-    rivals = Rivals(
-        torch.cat([own, known.descriptors]),
-        torch.cat([torch.zeros(1, dtype=torch.long), known.class_index + 1]),
-        torch.arange(len(known.asked_for) + 1) < 1,
-        torch.tensor([contrast]),
-    )
-    bank = TemplateBank(spec, ("own",), own, torch.zeros(1, dtype=torch.long), base.mean, rivals)
+@dataclass(frozen=True)
+class Known:
+    """What the library knows under one spec: descriptors, their classes (1: the first attribute) and pictures."""
+
+    descriptors: torch.Tensor
+    classes: torch.Tensor
+    owners: list[str]
+    mean: torch.Tensor
+
+    def rivals(self, own: torch.Tensor, ground: str, contrast: float) -> Rivals:
+        """The thing itself, (1, D), against everything that is not from the picture `ground`."""
+        kept = torch.tensor([owner != ground for owner in self.owners])
+        descriptors = torch.cat([own, self.descriptors[kept]]) - self.mean
+        classes = torch.cat([torch.zeros(1, dtype=torch.long), self.classes[kept]])
+        count = int(self.classes.max()) + 1
+        probe = fit(torch.nn.functional.normalize(descriptors, dim=-1), classes, count)
+        return Rivals(probe, torch.arange(count) < 1, torch.tensor([contrast]))
+
+
+def known_of(library: TemplateLibrary, vectors: dict[str, torch.Tensor]) -> Known:
+    """Templates and background of the library, each with the picture that it comes from."""
+    grounds = [picture.id for picture in library.pictures.values() if picture.kind == "background"]
+    patches = len(vectors["background"]) // len(grounds)
+    owners = [t.picture for t in library.templates] + [name for name in grounds for _ in range(patches)]
+    rest = len(library.attributes) + 1
+    classes = [rest if t.negative else library.attributes.index(t.attribute) + 1 for t in library.templates]
+    classes += [rest] * len(vectors["background"])
+    descriptors = torch.cat([vectors["templates"], vectors["background"]])
+    return Known(descriptors, torch.tensor(classes), owners, vectors["mean"])
+
+
+def mask_of(seen: Seen, own: torch.Tensor, spec: FeatureSpec, rivals: Rivals, mean: torch.Tensor) -> np.ndarray:
+    """Where the thing is found, (H, W) bool."""
+    bank = TemplateBank(spec, ("own",), own, torch.zeros(1, dtype=torch.long), mean, rivals)
     features = seen.features[spec]
     plane = upsample(attribute_saliency(features, bank, "max"), features.grid)[0, 0]
     return (plane >= PRESETS["strict"].threshold["own"]).numpy()
-
-
-def without(library: TemplateLibrary, bank: TemplateBank, ground: str) -> TemplateBank:
-    """`bank`, built for all attributes of `library`, without the templates and background patches of a picture."""
-    rivals = bank.rivals
-    assert rivals is not None  # noqa: S101 - for the type checker
-    # rivals: the exemplars of each attribute in turn, then the negatives, then 16 patches of each background
-    owners = [t.picture for name in library.attributes for t in library.exemplars(name)]
-    owners += [
-        t.picture for name in library.attributes for t in library.templates if t.negative and t.attribute == name
-    ]
-    owners += [p.id for p in library.pictures.values() if p.kind == "background" for _ in range(16)]
-    kept = torch.tensor([owner != ground for owner in owners])
-    return replace(
-        bank, rivals=replace(rivals, descriptors=rivals.descriptors[kept], class_index=rivals.class_index[kept])
-    )
 
 
 def main() -> None:
@@ -103,8 +111,7 @@ def main() -> None:
     backbone = Backbone.load(PRESETS["strict"].backbone, torch.device("cpu"))
     library = TemplateLibrary.load()
     specs = [replace(PRESETS["strict"].spec_of("own"), layer=layer) for layer in LAYERS]
-    every = dict.fromkeys(library.attributes, 0.001)
-    banks = {spec: build_bank(library, backbone, spec, library.attributes, contrast=every) for spec in specs}
+    known = {spec: known_of(library, found) for spec, found in compute_vectors(library, backbone, specs).items()}
 
     def look(image: np.ndarray, ground: str, box: Box | None = None) -> Seen:
         return Seen(backbone.extract(torch.from_numpy(image.copy())[None], specs), ground, box)
@@ -129,7 +136,8 @@ def main() -> None:
             for contrast in CONTRASTS:
                 inside, rest, elsewhere = [], [], []
                 for seen in (*scenes[1:], *empty):
-                    mask = mask_of(seen, own, spec, contrast, without(library, banks[spec], seen.ground))
+                    rivals = known[spec].rivals(own, seen.ground, contrast)
+                    mask = mask_of(seen, own, spec, rivals, known[spec].mean)
                     area = np.zeros(mask.shape, bool)
                     if seen.box is None:
                         elsewhere.append(mask.mean())

@@ -32,6 +32,7 @@ ROWS = (
         "template_bank",
         "descriptor_cache",
         "saliency",
+        "probe",
         "continuity",
         "masks",
         "compositor",

@@ -108,7 +108,7 @@ def test_overrides_change_a_preset_and_none_changes_nothing() -> None:
     assert (changed.layer["hair"], changed.layer["torso"]) == (9, 11)
     assert changed.spec_of("torso").layer == 11
     assert changed.spec_of("hair").stride == 7
-    assert changed.names_per_attribute() == {"torso", "body", "hair"}, "body: the preset's contrast"
+    assert changed.names_per_attribute() == {"torso", "face", "hair"}, "face: the preset's facet"
     assert PRESETS["strict"] == Settings(), "presets are not changed by overrides"
 
 
@@ -116,7 +116,7 @@ def test_the_paper_preset_is_the_published_setting() -> None:
     """Section 1 and 2 of the method: DINO ViT-S/8 at stride 4 and short side 224, keys of block 11, eq. 1 to 5."""
     paper = PRESETS["paper"]
     assert BACKBONES[paper.backbone].architecture == "vit_small_patch8_224"
-    assert (paper.stride, paper.short_side, paper.facet) == (4, 224, "key")
+    assert (paper.stride, paper.short_side, paper.facet.values()) == (4, 224, ("key",))
     assert paper.layer.values() == (11,)
     assert not paper.debias
     assert paper.spec_of("hair").mean is None

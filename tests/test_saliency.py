@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from anonymotion.backbone import Backbone, PatchFeatures, PatchGrid
 from anonymotion.errors import FeatureSpecMismatch, SettingsError, WeightsError
+from anonymotion.probe import Probe
 from anonymotion.registry import AGGREGATIONS, FeatureSpec
 from anonymotion.saliency import (
     OPERATIONS,
@@ -236,9 +238,9 @@ def _unit(*values: float) -> Tensor:
 
 
 def _rivals(contrast: float) -> Rivals:
-    """What was asked for points along x; one rival class has two exemplars near y."""
-    descriptors = torch.stack([_unit(1, 0, 0), _unit(0, 1, 0), _unit(0, 1, 0.2)])
-    return Rivals(descriptors, torch.tensor([0, 1, 1]), torch.tensor([True, False]), torch.tensor([contrast]))
+    """What was asked for points along x; one rival class along y, the rest along z."""
+    probe = Probe(20 * torch.eye(3), torch.tensor([0.0, 0.5, 0.0]))
+    return Rivals(probe, torch.tensor([True, False, False]), torch.tensor([contrast]))
 
 
 def _one_row(*cells: Tensor) -> PatchFeatures:
@@ -246,12 +248,12 @@ def _one_row(*cells: Tensor) -> PatchFeatures:
     return PatchFeatures(torch.stack(cells)[None, None], FeatureSpec(), grid)
 
 
-def test_evidence_share_is_a_softmax_over_class_means() -> None:
+def test_evidence_share_is_the_probability_of_what_was_asked_for() -> None:
     cells = [_unit(1, 0, 0), _unit(1, 1, 0), _unit(0, 1, 0), _unit(0, 0, 1)]
-    share = evidence_share(_one_row(*cells), _rivals(0.1), None)[0, 0]
-    for cell, value in zip(cells, share.tolist(), strict=True):
-        for_it = np.exp(20 * float(cell @ _unit(1, 0, 0)))
-        against = np.mean([np.exp(20 * float(cell @ other)) for other in (_unit(0, 1, 0), _unit(0, 1, 0.2))])
+    share = evidence_share(_one_row(*(3 * cell for cell in cells)), _rivals(0.1), None)[0, 0]
+    for (x, y, z), value in zip(cells, share.tolist(), strict=True):
+        for_it = np.exp(20 * float(x))
+        against = np.exp(20 * float(y) + 0.5) + np.exp(20 * float(z))
         assert value == pytest.approx(for_it / (for_it + against), abs=1e-5)
     assert share[0] > 0.99
     assert share[2] < 0.01
@@ -259,10 +261,10 @@ def test_evidence_share_is_a_softmax_over_class_means() -> None:
 
 def test_parts_asked_for_together_do_not_compete() -> None:
     alone = _rivals(0.1)
-    both = Rivals(alone.descriptors, alone.class_index, torch.tensor([True, True]), alone.contrast)
+    both = replace(alone, asked_for=torch.tensor([True, True, False]))
     cells = _one_row(_unit(1, 1, 0), _unit(0, 1, 0))
-    assert torch.allclose(evidence_share(cells, both, None), torch.ones(1, 1, 2))
-    assert (evidence_share(cells, alone, None) < 1).all()
+    assert torch.allclose(evidence_share(cells, both, None), torch.ones(1, 1, 2), atol=1e-5)
+    assert (evidence_share(cells, alone, None) < 0.5).all()
 
 
 def test_contrast_weakens_only_what_a_rival_explains_better() -> None:
@@ -287,13 +289,19 @@ def test_rivals_of_a_bank(library: TemplateLibrary, embedded_backbone: Backbone)
     bank = build_bank(library, embedded_backbone, spec, ["hair"], contrast={"hair": 0.2, "lips": 0.1})
     rivals = bank.rivals
     assert rivals is not None
-    assert rivals.asked_for.tolist()[:3] == [True, True, False]
-    assert rivals.asked_for.sum() == 2
+    assert rivals.asked_for.tolist() == [True, True] + [False] * 8, "seven attributes and everything else"
     assert rivals.contrast.tolist() == pytest.approx([0.2])
-    assert (rivals.class_index == 0).sum() == len(library.exemplars("hair")) == len(bank.descriptors)
-    assert rivals.class_index.unique().tolist() == list(range(len(rivals.asked_for)))
-    background = [picture for picture in library.pictures.values() if picture.kind == "background"]
-    assert (rivals.class_index == len(rivals.asked_for) - 1).sum() == 16 * len(background)
+    # what it was made of is told apart: a picture of nobody, hair, and lips, which were asked for with it
+    features = {
+        name: embedded_backbone.extract(torch.from_numpy(library.pictures[name].read().copy())[None], [spec])[spec]
+        for name in ("bg_brick", "hopper_face")
+    }
+    assert evidence_share(features["bg_brick"], rivals, bank.mean).mean() < 0.05
+    face = features["hopper_face"]
+    share = evidence_share(face, rivals, bank.mean)[0]
+    for attribute, expected in (("hair", True), ("lips", True), ("cheek", False)):
+        for template in library.exemplars(attribute, "hopper_face"):
+            assert (share[face.grid.cell_at(*template.centre)] > 0.5) == expected, template
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -308,12 +316,10 @@ def test_an_own_negative_takes_from_its_attribute_what_it_matches_better() -> No
     """Cosines with x and y are 1 and 0, equal, and 0.6 and 0.8: a lead of 0.2 leaves 2 / (1 + e^4)."""
     cells = _one_row(_unit(1, 0, 0), _unit(1, 1, 0), _unit(0.6, 0.8, 0))
     descriptors = torch.tensor([[1.0, 0, 0], [1.0, 0, 0]])
-    alone = Rivals(descriptors[:1], torch.tensor([0]), torch.tensor([True]), torch.tensor([0.1, 0.1]))
-    negative = Rivals(
-        alone.descriptors,
-        alone.class_index,
-        alone.asked_for,
-        alone.contrast,
+    certain = Probe(torch.zeros(1, 3), torch.zeros(1))
+    alone = Rivals(certain, torch.tensor([True]), torch.tensor([0.1, 0.1]))
+    negative = replace(
+        alone,
         negatives=torch.tensor([[0, 1.0, 0], [0, 0, 1.0]]),
         negative_index=torch.tensor([1, 1]),
     )

@@ -323,7 +323,8 @@ def test_own_templates_change_neither_mean_nor_background_nor_what_is_built_in(
     assert torch.equal(after.mean, before.mean)
     assert before.rivals is not None
     assert after.rivals is not None
-    assert torch.equal(after.rivals.descriptors, before.rivals.descriptors), "an own attribute is no rival unasked"
+    same = torch.equal(after.rivals.probe.weight, before.rivals.probe.weight)
+    assert same, "an own attribute is no rival unasked"
     assert len(after.rivals.negatives) == 0
 
 

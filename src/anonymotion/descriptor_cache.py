@@ -28,7 +28,7 @@ PACKAGED_FILE = Path(__file__).parent / "library" / "descriptors.safetensors"
 
 
 # Raise it when what an entry holds changes, so that older entries are not found.
-ENTRY_FORMAT = 2
+ENTRY_FORMAT = 3
 
 
 def user_cache_folder() -> Path:

@@ -32,7 +32,7 @@ from anonymotion.registry import (
     backbone_entry,
 )
 
-T = TypeVar("T", bound=int | float)
+T = TypeVar("T", bound=int | float | str)
 
 DEBIASING_MEAN = "library-1"
 PUBLISHED_FLOW_ITERATIONS = 12
@@ -96,9 +96,12 @@ class Settings:
     preset: str = "strict"
     backbone: str = _option("dinov2-vits14-embedded", f"descriptor network: {_one_of(BACKBONES)}")
     layer: PerAttribute[int] = _option(
-        PerAttribute(11, (("body", 10),)), "0-based transformer block; per attribute or group: 11,torso=10"
+        PerAttribute(11, (("face", 9), ("body", 10))), "0-based transformer block; per attribute or group: 11,torso=10"
     )
-    facet: Facet = _option("key", f"which vectors of the block: {_one_of(FACETS)}")
+    facet: PerAttribute[Facet] = _option(
+        PerAttribute[Facet]("key", (("face", "value"),)),
+        f"which vectors of the block: {_one_of(FACETS)}; key,face=value",
+    )
     stride: int = _option(0, "patch distance in pixels of the resized frame, 1 to the patch size; 0: the patch size")
     short_side: int = _option(448, "shorter side that frames are resized to for matching, a multiple of the patch size")
     debias: bool = _option(True, "subtract the library's fixed mean descriptor before the cosine")
@@ -108,13 +111,13 @@ class Settings:
     exemplar_aggregation: str = _option("max", f"over the exemplars of an attribute: {_one_of(AGGREGATIONS)}")
     attribute_aggregation: str = _option("max", f"over attributes, for --composite blend: {_one_of(AGGREGATIONS)}")
     threshold: PerAttribute[float] = _option(
-        PerAttribute(0.5),
+        PerAttribute(0.5, (("face", 0.42), ("hair", 0.4), ("hand", 0.35), ("torso", 0.25), ("leg", 0.4), ("arm", 0.2))),
         "saliency in 0..1 from which a pixel is hidden, for --composite replace; 0.5,hair=0.4",
     )
     contrast: PerAttribute[float] = _option(
-        PerAttribute(0.001, (("hair", 0.01), ("body", 0.05))),
-        "share of the evidence in 0..1 that what was asked for needs against all else in the library, or its "
-        "saliency is weakened in proportion; 0: off; 0.001,hair=0.01",
+        PerAttribute(0.3, (("hair", 0.01),)),
+        "probability in 0..1 that a patch is something that was asked for, against all else in the library, below "
+        "which its saliency is weakened in proportion; 0: off; 0.3,hair=0.01",
     )
     dilation: float = _option(1.5, "growth of the mask in percent of the frame's short side, 0 to 25")
     feather: float = _option(0.5, "width of the soft rim outside the mask in percent of the short side, 0 to 10")
@@ -190,7 +193,8 @@ class Settings:
             raise SettingsError(f"threshold {self.threshold} is not in (0, 1]: at 0 everything would be hidden")
         self._check_method()
         for layer in self.layer.values():
-            self._spec(layer)
+            for facet in self.facet.values():
+                self._spec(layer, facet)
 
     def _check_method(self) -> None:
         """What belongs to one method only, and what a comparison method is not defined for."""
@@ -204,14 +208,14 @@ class Settings:
                 f"person mask {self.person_mask} is for --method person-mean, not {self.method}: leave one of them out"
             )
 
-    def _spec(self, layer: int) -> FeatureSpec:
+    def _spec(self, layer: int, facet: Facet) -> FeatureSpec:
         mean = DEBIASING_MEAN if self.debias else None
         stride = self.stride or backbone_entry(self.backbone).patch_size
-        return FeatureSpec(self.backbone, layer, self.facet, stride, self.short_side, mean)
+        return FeatureSpec(self.backbone, layer, facet, stride, self.short_side, mean)
 
     def spec_of(self, attribute: str) -> FeatureSpec:
         """The FeatureSpec that `attribute` is matched with."""
-        return self._spec(self.layer[attribute])
+        return self._spec(self.layer[attribute], self.facet[attribute])
 
     @property
     def weighs_rivals(self) -> bool:
@@ -219,8 +223,10 @@ class Settings:
         return any(value > 0 for value in self.contrast.values())
 
     def names_per_attribute(self) -> set[str]:
-        """Attributes and groups that layer, threshold or contrast name, to be checked against a library."""
-        return {name for value in (self.layer, self.threshold, self.contrast) for name, _ in value.exceptions}
+        """Attributes and groups that layer, facet, threshold or contrast name, to be checked against a library."""
+        return {
+            name for value in (self.layer, self.facet, self.threshold, self.contrast) for name, _ in value.exceptions
+        }
 
     def as_json(self) -> dict[str, Any]:
         """The settings with plain values, in field order."""
@@ -235,6 +241,7 @@ _EQUATIONS: dict[str, Any] = {
     "noise": "first-frame",
     "composite": "blend",
     "contrast": PerAttribute(0.0),
+    "facet": PerAttribute[Facet]("key"),
     "dilation": 0.0,
     "feather": 0.0,
 }
@@ -267,7 +274,7 @@ def settings_for(preset: str = "strict", **overrides: Any) -> Settings:
     for name in changes:
         if name not in known:
             raise SettingsError(f"setting {name!r} is not known: use some of {', '.join(sorted(known))}")
-    for name, number in (("layer", int), ("threshold", float), ("contrast", float)):
+    for name, number in (("layer", int), ("facet", str), ("threshold", float), ("contrast", float)):
         value = changes.get(name)
         if isinstance(value, str):
             changes[name] = PerAttribute.parse(value, number)

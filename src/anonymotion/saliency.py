@@ -2,8 +2,8 @@
 
 Eq. 1 is the mean over templates of the clipped cosine; here it is `patch_saliency` followed by `aggregate`
 with `mean`.  With a de-biasing mean in the bank both sides of the cosine have it subtracted first: raw keys of
-DINOv2 share so large a component that their cosine is high everywhere.  A bank with rivals also asks whether a
-patch is better explained by something that was not asked for (`evidence_share`).
+DINOv2 share so large a component that their cosine is high everywhere.  A bank with rivals also asks how probable
+it is that a patch is something that was asked for (`evidence_share`).
 
 Not here: thresholds and masks (masks), what is done with a plane (compositor), pictures of it (overlays).
 """
@@ -20,8 +20,8 @@ from anonymotion.backbone import PatchFeatures, PatchGrid
 from anonymotion.errors import FeatureSpecMismatch, SettingsError, WeightsError
 from anonymotion.template_bank import Rivals, TemplateBank
 
-# How sharply a better match outweighs a worse one: a cosine higher by 0.1 counts e^2 = 7.4 times as much.
-EVIDENCE_SHARPNESS = 20.0
+# How sharply an own negative template takes away: one that is better by a cosine of 0.1 leaves 0.24.
+NEGATIVE_SHARPNESS = 20.0
 
 
 def patch_saliency(features: PatchFeatures, bank: TemplateBank) -> Tensor:
@@ -49,15 +49,13 @@ def _cosine(features: PatchFeatures, descriptors: Tensor, mean: Tensor | None) -
 
 
 def evidence_share(features: PatchFeatures, rivals: Rivals, mean: Tensor | None) -> Tensor:
-    """The share of the evidence in each cell that speaks for what was asked for: (T, rows, columns) in [0, 1].
+    """The probability that a cell is something that was asked for: (T, rows, columns) float32 in [0, 1].
 
-    The evidence for a class is the mean over its descriptors of exp(EVIDENCE_SHARPNESS * cosine); the share is
-    that of the classes asked for in the sum over all classes.  Parts asked for together do not compete.
+    Parts asked for together do not compete: their probabilities add up.
     """
-    evidence = (EVIDENCE_SHARPNESS * (_cosine(features, rivals.descriptors, mean) - 1)).exp()
-    classes = F.one_hot(rivals.class_index, len(rivals.asked_for)).to(evidence)
-    per_class = torch.einsum("tnrc,nk->tkrc", evidence, classes / classes.sum(dim=0))
-    return per_class[:, rivals.asked_for].sum(dim=1) / per_class.sum(dim=1)
+    cells = features.descriptors if mean is None else features.descriptors - mean
+    probabilities = rivals.probe.probabilities(F.normalize(cells, dim=-1))
+    return probabilities[..., rivals.asked_for].sum(dim=-1)
 
 
 def _noisy_or(planes: Tensor) -> Tensor:
@@ -88,8 +86,8 @@ def aggregate(planes: Tensor, how: str) -> Tensor:
 def attribute_saliency(features: PatchFeatures, bank: TemplateBank, how: str) -> Tensor:
     """One plane per attribute of the bank, over cells: (T, A, rows, columns) float32 in [0, 1].
 
-    With rivals, a cell in which what was asked for has a smaller share of the evidence than the attribute's
-    `contrast` is weakened in proportion, and so is one that a negative template of the user's own matches better.
+    With rivals, a cell in which what was asked for is less probable than the attribute's `contrast` is weakened in
+    proportion, and so is one that a negative template of the user's own matches better.
     """
     planes = patch_saliency(features, bank)
     grouped = [aggregate(planes[:, bank.attribute_index == i], how) for i in range(len(bank.attributes))]
@@ -114,7 +112,7 @@ def _negative_weight(planes: Tensor, features: PatchFeatures, rivals: Rivals, me
     against = _cosine(features, rivals.negatives, mean)
     for attribute in sorted(set(rivals.negative_index.tolist())):
         strongest = against[:, rivals.negative_index == attribute].amax(dim=1)
-        ahead = EVIDENCE_SHARPNESS * (planes[:, attribute] - strongest)
+        ahead = NEGATIVE_SHARPNESS * (planes[:, attribute] - strongest)
         weight[:, attribute] = (2 * torch.sigmoid(ahead)).clamp(max=1)
     return weight
 

@@ -12,31 +12,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from anonymotion.backbone import Backbone, PatchFeatures
 from anonymotion.descriptor_cache import DescriptorCache
 from anonymotion.errors import SettingsError, TemplateError, UnknownAttributeError
+from anonymotion.probe import Probe, fit
 from anonymotion.registry import FeatureSpec
 from anonymotion.templates import Template, TemplateLibrary
 
-BACKGROUND_GRID = 4
+BACKGROUND_GRID = 12
 
 
 @dataclass(frozen=True)
 class Rivals:
     """Everything a library knows, in classes: what was asked for, and what else a patch could be.
 
-    descriptors: (M, D) float32, raw.  class_index: (M,) int64 into the classes.  asked_for: (C,) bool.
-    The other classes are the attributes not asked for, the negative templates of those that were, and
-    background.  contrast: (A,) float32 in [0, 1], for each attribute of the bank the share of the evidence below
-    which its saliency is weakened; 0 for never.
+    probe: tells the classes apart: the attributes asked for, the others, and as the last one everything else
+    (negative templates and background).  asked_for: (C,) bool.  contrast: (A,) float32 in [0, 1], for each attribute
+    of the bank the probability of what was asked for below which its saliency is weakened; 0 for never.
     negatives: (K, D) float32, raw, the negative templates of the user's own, and negative_index: (K,) int64, which
     attribute of the bank each takes away from.
     """
 
-    descriptors: Tensor
-    class_index: Tensor
+    probe: Probe
     asked_for: Tensor
     contrast: Tensor
     negatives: Tensor = field(default_factory=lambda: torch.empty(0, 0))
@@ -97,33 +97,28 @@ def build_bank(
 def _rivals(
     library: TemplateLibrary, vectors: dict[str, Tensor], attributes: Sequence[str], contrast: Mapping[str, float]
 ) -> Rivals:
-    """Classes in this order: what was asked for, other attributes, negatives of the former, background.
+    """Classes in this order: what was asked for, other attributes, everything else.
 
     An attribute of a user's own competes only where it was asked for: somebody's `glasses` must not take `eyes`
     away from whoever hides eyes.
     """
     built_in = library.parts[0]
     names = [*contrast, *(name for name in built_in.attributes if name not in contrast)]
-    kinds = [(name, False) for name in names] + [(name, True) for name in contrast]
-    members_of: dict[tuple[str, bool], list[int]] = {kind: [] for kind in kinds}
+    rest = len(names)
+    members: list[tuple[int, int]] = []
     own_negatives: list[tuple[int, int]] = []
     for number, template in enumerate(library.templates):
-        kind = (template.attribute, template.negative)
         if template.negative and number >= len(built_in.templates):  # those of the user's own come last
             if template.attribute in attributes:
                 own_negatives.append((number, attributes.index(template.attribute)))
-        elif kind in members_of:
-            members_of[kind].append(number)
-    classes = [members_of[kind] for kind in kinds if members_of[kind]]
-    parts = [vectors["templates"][members] for members in classes]
-    if len(vectors["background"]):
-        parts.append(vectors["background"])
-    device = vectors["templates"].device
-    index = torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)])
+        elif template.negative or template.attribute in names:
+            members.append((number, rest if template.negative else names.index(template.attribute)))
+    descriptors = torch.cat([vectors["templates"][[number for number, _ in members]], vectors["background"]])
+    classes = torch.tensor([kind for _, kind in members] + [rest] * len(vectors["background"]))
+    device = descriptors.device
     return Rivals(
-        descriptors=torch.cat(parts),
-        class_index=index.to(device),
-        asked_for=(torch.arange(len(parts)) < len(contrast)).to(device),
+        probe=fit(F.normalize(descriptors - vectors["mean"], dim=-1), classes.to(device), rest + 1),
+        asked_for=(torch.arange(rest + 1) < len(contrast)).to(device),
         contrast=torch.tensor([contrast[name] for name in attributes], device=device),
         negatives=vectors["templates"][[number for number, _ in own_negatives]],
         negative_index=torch.tensor([position for _, position in own_negatives], dtype=torch.long, device=device),
