@@ -43,6 +43,12 @@ from anonymotion.registry import AGGREGATIONS, BACKBONES, FACETS, FLOWS, NOISES
         {"dilation": -0.1},
         {"dilation": 26},
         {"dilation": float("nan")},
+        {"look_ahead": -1},
+        {"look_ahead": 31},
+        {"look_ahead": 2.0},
+        {"motion_dilation": -0.1},
+        {"motion_dilation": 4.1},
+        {"motion_dilation": float("nan")},
         {"feather": -1},
         {"feather": 11},
         {"flow": "farneback"},
@@ -123,7 +129,7 @@ def test_the_paper_preset_is_the_published_setting() -> None:
     assert paper.flow == "raft-large"
     assert (paper.exemplars, paper.exemplar_aggregation, paper.attribute_aggregation) == ("first", "mean", "mean")
     assert (paper.noise, paper.composite) == ("first-frame", "blend")
-    assert (paper.dilation, paper.feather) == (0, 0)
+    assert (paper.dilation, paper.feather, paper.look_ahead, paper.motion_dilation) == (0, 0, 0, 0)
 
 
 def test_paper_debiased_is_the_same_equations_on_what_is_in_the_package() -> None:
@@ -141,6 +147,7 @@ def test_strict_hides() -> None:
     assert (strict.composite, strict.noise) == ("replace", "accumulated")
     assert strict.exemplar_aggregation in ("max", "noisy-or"), "a template more must never hide less"
     assert strict.dilation > 0
+    assert strict.look_ahead >= 3, "a matcher that drops out for three frames leaks nothing"
     assert BACKBONES[strict.backbone].embedded_file
 
 

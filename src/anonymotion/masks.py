@@ -7,7 +7,6 @@ Not here: where planes come from (saliency), masks over time (continuity), mixin
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -18,12 +17,16 @@ def threshold_union(planes: Tensor, thresholds: Tensor) -> Tensor:
 
 def dilate(mask: Tensor, radius: int) -> Tensor:
     """Grow a (T, H, W) bool mask by `radius` pixels, in a square neighbourhood."""
-    if radius <= 0:
-        return mask
-    grown = mask.float()[:, None]
-    for kernel, padding in (((2 * radius + 1, 1), (radius, 0)), ((1, 2 * radius + 1), (0, radius))):
-        grown = F.max_pool2d(grown, kernel, stride=1, padding=padding)
-    return grown[:, 0] > 0
+    for axis in (1, 2):
+        # Each step doubles how far a pixel has spread, so that a large radius costs little more than a small one.
+        spread, length = 0, mask.shape[axis]
+        while spread < min(radius, length - 1):
+            step = min(spread + 1, radius - spread, length - 1)
+            grown = mask.clone()
+            grown.narrow(axis, step, length - step).logical_or_(mask.narrow(axis, 0, length - step))
+            grown.narrow(axis, 0, length - step).logical_or_(mask.narrow(axis, step, length - step))
+            mask, spread = grown, spread + step
+    return mask
 
 
 def soft_rim(mask: Tensor, width: int) -> Tensor:

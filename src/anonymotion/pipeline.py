@@ -1,14 +1,15 @@
-"""The paper's figure as code: `Hider._hide_chunk` reads top to bottom as the picture does.
+"""The paper's figure as code: `Hider._find`, then `Hider._cover`, read from left to right as the picture does.
 
     frame ──► backbone ──► patch keys ──┐
-                                        ├─► saliency ──► mask ──► compositor ──► hidden frame
-    templates (picture + point + label)─┘                              ▲
-    frame, previous ──► flow ──► noise field moved with the scene ─────┘
+                                        ├─► saliency ──► mask ──► (continuity ±n frames) ──► compositor ──► hidden frame
+    templates (picture + point + label)─┘                                  ▲                     ▲
+    frame, previous ──► flow ──────────────────────────────────────────────┴──► moved noise ─────┘
 
 A comparison method (`methods`) puts another picture in the place of the noise; named without attributes it covers
 the whole frame, and then neither backbone nor flow is there.
 
-The unit is a chunk: (T, H, W, 3) uint8 on one device, and the state carried from the chunk before.
+The unit is a chunk: (T, H, W, 3) uint8 on one device, and the state carried from the chunk before.  Continuity holds
+the last n frames back, so the chunks that come out of it are not those that went in.
 
 Not here: files (run.py), what a stage does (its module), printing (cli).
 """
@@ -16,6 +17,7 @@ Not here: files (run.py), what a stage does (its module), printing (cli).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,6 +30,7 @@ from torch import Tensor
 from anonymotion import masks
 from anonymotion.backbone import Backbone
 from anonymotion.compositor import composite
+from anonymotion.continuity import Continuity, Found, dilate_with_motion
 from anonymotion.device import choose_device, is_out_of_memory
 from anonymotion.errors import DeviceError, SettingsError, WeightsError
 from anonymotion.flow import FlowEstimator, flow_to_previous, load_flow
@@ -49,8 +52,9 @@ MAX_CHUNK_FRAMES = 8
 
 @dataclass
 class RunState:
-    """What is carried from chunk to chunk: the last frame, and the noise field, which belongs to one run."""
+    """What is carried from chunk to chunk: frames held back, the last frame, and the noise field of this run alone."""
 
+    continuity: Continuity
     previous: Tensor | None = None
     noise: NoiseField | None = None
 
@@ -192,8 +196,8 @@ class Hider:
     def hide(self, frames: Iterable[FrameLike]) -> Iterator[FrameLike]:
         """Take frames, (H, W, 3) uint8 RGB of one size, numpy or torch; give as many of the same kind.
 
-        Streams: a frame comes out once its chunk is full or the input has ended.  Each call is a run of its
-        own, with new noise.
+        Streams: a frame comes out once its chunk is full and the `look_ahead` frames after it are there, or the input
+        has ended.  Each call is a run of its own, with new noise.
         """
         for chunk, kind in self._batches(frames):
             for image in chunk.output.cpu():
@@ -207,7 +211,7 @@ class Hider:
         if not self.attributes:
             raise SettingsError(f"method {self.settings.method} covers the whole frame: name attributes to find")
         for batch in self._grouped(frames):
-            chunk = self._to_chunk(batch, RunState())
+            chunk = self._to_chunk(batch, RunState(Continuity(0)))
             planes = self._saliency(chunk)
             yield from zip(batch, planes.cpu().numpy(), strict=True)
 
@@ -217,9 +221,19 @@ class Hider:
             yield chunk
 
     def _batches(self, frames: Iterable[FrameLike]) -> Iterator[tuple[HiddenChunk, type]]:
-        state = RunState()
+        state = RunState(Continuity(self.settings.look_ahead if self._has_masks else 0))
+        kind: type = np.ndarray
         for batch in self._grouped(frames):
-            yield self._hide_chunk(self._to_chunk(batch, state), state), type(batch[0])
+            kind = type(batch[0])
+            chunk = self._to_chunk(batch, state)
+            with self._enough_memory(chunk):
+                found = self._find(chunk, state)
+                with self.stopwatch("mask"):
+                    ready = state.continuity.push(found)
+            for part in ready:
+                yield self._cover(part, state), kind
+        for part in state.continuity.flush():
+            yield self._cover(part, state), kind
 
     @staticmethod
     def _grouped(frames: Iterable[FrameLike]) -> Iterator[list[FrameLike]]:
@@ -246,36 +260,48 @@ class Hider:
                 )
         return torch.stack(tensors).to(self.device.device)
 
-    def _hide_chunk(self, frames: Tensor, state: RunState) -> HiddenChunk:
-        """One chunk through the picture above; `state` is brought up to date."""
-        size_hw = (frames.shape[1], frames.shape[2])
+    @contextmanager
+    def _enough_memory(self, frames: Tensor) -> Iterator[None]:
+        """Turn what PyTorch raises where memory runs out into a sentence."""
         try:
-            with self.stopwatch("match"):
-                saliency = self._saliency(frames)
-                alpha = self._alpha(saliency)
-            with self.stopwatch("flow"):
-                # with every method, so that runs which differ in nothing else have the same mask and flow
-                if self.flow is None:
-                    flow = torch.zeros(len(frames), 2, *size_hw, device=frames.device)
-                else:
-                    flow = flow_to_previous(self.flow, frames, state.previous)
+            yield
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise DeviceError(
+                f"{self.device.name} has no memory left for {len(frames)} frames of {frames.shape[2]}x"
+                f"{frames.shape[1]}: use a smaller --short-side, or --device cpu"
+            ) from error
+
+    def _find(self, frames: Tensor, state: RunState) -> Found:
+        """The left half of the picture: what matches in each frame, and how the scene moves."""
+        with self.stopwatch("match"):
+            saliency = self._saliency(frames)
+            mask = self._matched(saliency)
+        with self.stopwatch("flow"):
+            # with every method, so that runs which differ in nothing else have the same mask and flow
+            if self.flow is None:
+                flow = torch.zeros(len(frames), 2, *frames.shape[1:3], device=frames.device)
+            else:
+                flow = flow_to_previous(self.flow, frames, state.previous)
+        state.previous = frames[-1]
+        return Found(frames, saliency, flow, mask)
+
+    def _cover(self, found: Found, state: RunState) -> HiddenChunk:
+        """The right half of the picture: from the mask that is final to the hidden frames."""
+        frames, saliency, flow, _ = found
+        with self._enough_memory(frames):
+            with self.stopwatch("mask"):
+                alpha = self._alpha(found)
             with self.stopwatch("noise"):
                 if self.method is not None:
                     noise = self.method.replacement(frames, alpha, self.settings.at_native)
                 else:
                     if state.noise is None:
-                        state.noise = self._new_noise(size_hw)
+                        state.noise = self._new_noise((frames.shape[1], frames.shape[2]))
                     noise = state.noise.chunk(flow)
             with self.stopwatch("composite"):
                 output = composite(frames, alpha, noise)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            raise DeviceError(
-                f"{self.device.name} has no memory left for {len(frames)} frames of {size_hw[1]}x{size_hw[0]}: "
-                "use a smaller --short-side, or --device cpu"
-            ) from error
-        state.previous = frames[-1]
         return HiddenChunk(frames, output, saliency, alpha, flow, noise)
 
     def _saliency(self, frames: Tensor) -> Tensor:
@@ -288,14 +314,25 @@ class Hider:
         features = [found[bank.spec] for bank in self._banks]
         return saliency_planes(features, self._banks, self.attributes, self.settings.exemplar_aggregation)
 
-    def _alpha(self, saliency: Tensor) -> Tensor:
+    @property
+    def _has_masks(self) -> bool:
+        """Whether pixels are replaced where something was found: not everywhere, and not by a soft weight."""
+        return bool(self.attributes) and self.settings.composite == "replace"
+
+    def _matched(self, saliency: Tensor) -> Tensor:
+        """Where each frame by itself reaches a threshold, (T, H, W) bool; nowhere if that decides nothing."""
+        if not self._has_masks:
+            return torch.zeros(len(saliency), *saliency.shape[2:], dtype=torch.bool, device=saliency.device)
+        return masks.threshold_union(saliency, self._thresholds)
+
+    def _alpha(self, found: Found) -> Tensor:
         """Weight of the noise: the aggregated saliency itself (eq. 5), or 1 inside the grown mask or everywhere."""
         if not self.attributes:
-            return torch.ones(len(saliency), *saliency.shape[2:], device=saliency.device)
-        if self.settings.composite == "blend":
-            return aggregate(saliency, self.settings.attribute_aggregation)[:, 0]
-        percent = min(saliency.shape[-2:]) / 100
-        mask = masks.threshold_union(saliency, self._thresholds)
+            return torch.ones(found.mask.shape, device=found.mask.device)
+        if not self._has_masks:
+            return aggregate(found.saliency, self.settings.attribute_aggregation)[:, 0]
+        percent = min(found.mask.shape[-2:]) / 100
+        mask = dilate_with_motion(found.mask, found.flow, self.settings.motion_dilation)
         mask = masks.dilate(mask, round(self.settings.dilation * percent))
         return masks.soft_rim(mask, round(self.settings.feather * percent))
 

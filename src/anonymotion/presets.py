@@ -121,6 +121,14 @@ class Settings:
     )
     dilation: float = _option(1.5, "growth of the mask in percent of the frame's short side, 0 to 25")
     feather: float = _option(0.5, "width of the soft rim outside the mask in percent of the short side, 0 to 10")
+    look_ahead: int = _option(
+        3,
+        "frames before and after, 0 to 30, in which what was found is hidden too, moved along the flow; holds back and "
+        "keeps in memory so many frames; for --composite replace",
+    )
+    motion_dilation: float = _option(
+        0.5, "growth of the mask per pixel that the scene moves, 0 to 4; at most 4 percent of the short side"
+    )
     flow: str = _option("dis", f"optical flow: {_one_of(FLOWS)}")
     flow_iterations: int = _option(
         PUBLISHED_FLOW_ITERATIONS, "updates of RAFT's flow, 1 to 100 (the published code: 12); not for DIS"
@@ -171,6 +179,8 @@ class Settings:
         for name, low, high in (
             ("dilation", 0, 25),
             ("feather", 0, 10),
+            ("look_ahead", 0, 30),
+            ("motion_dilation", 0, 4),
             ("flow_iterations", 1, 100),
             ("flow_scale", 0.1, 8),
             ("noise_mean", 0, 1),
@@ -244,6 +254,8 @@ _EQUATIONS: dict[str, Any] = {
     "facet": PerAttribute[Facet]("key"),
     "dilation": 0.0,
     "feather": 0.0,
+    "look_ahead": 0,
+    "motion_dilation": 0.0,
 }
 
 PRESETS: dict[str, Settings] = {

@@ -1,0 +1,219 @@
+"""Masks over time: what is found in one frame is hidden in the frames around it too, moved along the flow.
+
+The mask of frame t becomes the union of the masks of frames t-n to t+n (`look_ahead` is n), each carried to t along
+the flow.  So a matcher that drops out for up to 2n frames between two detections leaves no frame unhidden, what was
+found once stays hidden for n frames more (a minimum duration: nothing is ever dropped for being short), and borders
+flicker less.
+
+The number of frames since something was last found is carried, not a mask per frame: it is hidden while that is at
+most n, and the past costs the same for any n.  From the past it is gathered: p in frame t was at p + v in t-1.  From
+the future it is scattered: p in t+1 goes to p + v in t, so the flow that is there already is enough, and no second one
+in the other direction has to be estimated; what several claim is hidden if one of them is, and small holes are closed.
+
+What is carried is square cells of CELL_ROWS to the short side, far smaller than the patches that matching decides on;
+a cell is hidden if any pixel of it is.  Pixels of frames smaller than that are carried one by one.
+
+Across a cut the flow means nothing, and for n frames something more than necessary is hidden: that is the safe side.
+
+Not here: one frame's mask and its growth by a fixed length (masks), flow (flow), when frames come out (pipeline).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anonymotion.masks import dilate
+
+CELL_ROWS = 180
+
+# Growth with motion ends here, in percent of the short side: flow across a cut can be as long as the frame.
+MOTION_LIMIT_PERCENT = 4.0
+
+# Fractions of a cell are rounded with a threshold that changes by this from frame to frame: it spreads over 0..1 as
+# evenly as a sequence can, so 0.4 cells per frame are 4 whole ones in ten frames, not none.
+_GOLDEN = 0.6180339887498949
+
+
+class Found(NamedTuple):
+    """T frames and what was found in each, on one device.
+
+    frames: (T, H, W, 3) uint8.  saliency: (T, A, H, W) float32.  flow: (T, 2, H, W) float32 pixels to the previous
+    frame.  mask: (T, H, W) bool.
+    """
+
+    frames: Tensor
+    saliency: Tensor
+    flow: Tensor
+    mask: Tensor
+
+    def part(self, start: int, stop: int) -> Found:
+        """Frames `start` to `stop`; not copied, which would cost more than all else here."""
+        return Found(*(tensor[start:stop] for tensor in self))
+
+
+class Continuity:
+    """Joins the masks of a stream of frames; holds back at most `look_ahead` of them, and is for one run only.
+
+    look_ahead: n of the module's text, 0 to 254; with 0 everything passes as it is.
+    """
+
+    def __init__(self, look_ahead: int) -> None:
+        self.look_ahead = look_ahead
+        self.held: deque[Found] = deque()
+        # Of each frame held, in cells: flow to the previous frame, (2, h, w), and frames since something was last
+        # found, 0 where it was in this one, (h, w) uint8.
+        self._cells: deque[tuple[Tensor, Tensor]] = deque()
+        self._newest: Tensor | None = None  # ages of the last frame taken
+        self._taken = 0
+
+    def push(self, found: Found) -> list[Found]:
+        """Take the next frames; give those, of these and of earlier ones, that are ready, maybe none, in pieces.
+
+        Their masks are the joined ones, which hold all of the masks that were given.
+        """
+        if not self.look_ahead:
+            return [found]
+        size = cell_size(found.mask)
+        for mask, flow in zip(_to_cells(found.mask, size), _cell_flow(found.flow, size), strict=True):
+            self._cells.append((flow, self._advance(mask, flow)))
+        self.held.append(found)
+        return self._release(max(0, len(self._cells) - self.look_ahead))
+
+    def flush(self) -> list[Found]:
+        """The frames still held, at the end of the stream."""
+        return self._release(len(self._cells))
+
+    def _advance(self, mask: Tensor, flow: Tensor) -> Tensor:
+        """Take the next frame, (h, w) and (2, h, w) in cells; its ages."""
+        if self._newest is None:
+            ages = torch.full_like(mask, self.look_ahead + 1, dtype=torch.uint8)
+        else:
+            # What comes in over an edge is taken for what was at that edge: it may be the rest of it.
+            height, width = mask.shape
+            x, y = _steps(flow, self._taken)
+            x.add_(torch.arange(width, device=x.device)).clamp_(0, width - 1)
+            y.add_(torch.arange(height, device=y.device)[:, None]).clamp_(0, height - 1)
+            ages = self._older(self._newest.take(y * width + x))
+        self._newest = ages.masked_fill_(mask, 0)
+        self._taken += 1
+        return ages
+
+    def _older(self, ages: Tensor) -> Tensor:
+        return (ages + 1).clamp_(max=self.look_ahead + 1)
+
+    def _release(self, ready: int) -> list[Found]:
+        """The first `ready` of the frames held, with the masks around them joined in."""
+        joined = self._joined(ready)
+        done = []
+        while joined:
+            part = self.held.popleft()
+            count = len(part.mask)
+            if count > len(joined):
+                self.held.appendleft(part.part(len(joined), count))
+                part = part.part(0, len(joined))
+            cells = torch.stack(joined[:count])
+            done.append(part._replace(mask=part.mask | _to_pixels(cells, part.mask)))
+            del joined[:count]
+        return done
+
+    def _joined(self, ready: int) -> list[Tensor]:
+        """Drop the cells of the first `ready` frames held; their joined masks, (h, w) bool each."""
+        if not ready:
+            return []
+        masks = []
+        ahead = torch.full_like(self._cells[0][1], self.look_ahead + 1)
+        first = self._taken - len(self._cells)
+        for t in reversed(range(len(self._cells))):
+            flow, ages = self._cells[t]
+            ahead.masked_fill_(ages == 0, 0)
+            if t < ready:
+                masks.append(torch.minimum(ahead, ages) <= self.look_ahead)
+            if t > 0:
+                ahead = self._carried_back(ahead, flow, first + t)
+        for _ in range(ready):
+            self._cells.popleft()
+        return masks[::-1]
+
+    def _carried_back(self, ages: Tensor, flow: Tensor, number: int) -> Tensor:
+        """Ages of frame `number`, (h, w), moved to the frame before it along the flow that points there."""
+        height, width = ages.shape
+        moved = torch.full_like(ages, self.look_ahead + 1)
+        rows, columns = (ages < self.look_ahead).nonzero(as_tuple=True)
+        x, y = _steps(flow[:, rows, columns], number)
+        x, y = x.add_(columns), y.add_(rows)
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        target = (y * width + x)[inside]
+        moved.view(-1).scatter_reduce_(0, target, self._older(ages[rows, columns][inside]), reduce="amin")
+        return _extreme3(_extreme3(moved, torch.minimum), torch.maximum)
+
+
+def dilate_with_motion(mask: Tensor, flow: Tensor, factor: float) -> Tensor:
+    """Grow a (T, H, W) bool mask by about `factor` times the length of the flow, (T, 2, H, W), where it is set.
+
+    In a square neighbourhood, by 0, 1, 2, 4, 8, ... cells: the next of these that is not smaller, 0 below half a
+    cell, and at most MOTION_LIMIT_PERCENT of the short side.
+    """
+    size = cell_size(mask)
+    limit = int(min(mask.shape[-2:]) * MOTION_LIMIT_PERCENT / 100 / size)
+    levels = [*(2**k for k in range(limit.bit_length()) if 2**k < limit), limit]
+    if not factor or not limit:
+        return mask
+    steps = _cell_flow(flow, size)
+    wanted = torch.hypot(steps[:, 0], steps[:, 1]).mul_(factor).masked_fill_(~_to_cells(mask, size), 0)
+    grown = torch.zeros_like(wanted, dtype=torch.bool)
+    # From the largest level down: each adds its cells and grows all so far by the distance to the next one.
+    for level, below in zip(levels[::-1], [*levels[-2::-1], 0], strict=True):
+        grown = dilate(grown | (wanted > (below or 0.5)), level - below)
+    return mask | _to_pixels(grown, mask)
+
+
+def cell_size(mask: Tensor) -> int:
+    """The side of a cell in pixels, for masks of (..., H, W)."""
+    return max(1, min(mask.shape[-2:]) // CELL_ROWS)
+
+
+def _to_cells(mask: Tensor, size: int) -> Tensor:
+    """Cells of (T, H, W) that have a set pixel: (T, h, w) bool, h = H / size rounded up."""
+    if size == 1:
+        return mask
+    padded = F.pad(mask, (0, -mask.shape[2] % size, 0, -mask.shape[1] % size))
+    rows = torch.stack([padded[:, k::size] for k in range(size)]).any(dim=0)
+    return torch.stack([rows[:, :, k::size] for k in range(size)]).any(dim=0)
+
+
+def _to_pixels(cells: Tensor, like: Tensor) -> Tensor:
+    """The (T, H, W) pixels of cells, (T, h, w), for a mask of the shape of `like`."""
+    size = cell_size(like)
+    pixels = cells.repeat_interleave(size, dim=2).repeat_interleave(size, dim=1) if size > 1 else cells
+    return pixels[:, : like.shape[1], : like.shape[2]]
+
+
+def _cell_flow(flow: Tensor, size: int) -> Tensor:
+    """(T, 2, H, W) pixels -> (T, 2, h, w) cells, that of one pixel of each."""
+    return flow if size == 1 else flow[:, :, ::size, ::size] / size
+
+
+def _steps(flow: Tensor, number: int) -> Tensor:
+    """Whole cells that frame `number` moves by along `flow`, (2, ...): int64, the same for the same flow.
+
+    It is the displacement that is rounded, not the position, so that all of a rigid motion takes the same step.
+    """
+    return (flow + (0.5 + number * _GOLDEN) % 1).floor_().long()
+
+
+def _extreme3(plane: Tensor, how: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The least or the greatest of the 3x3 cells around each, (h, w); at the edges of those that are there."""
+    for axis in (0, 1):
+        length = plane.shape[axis] - 1
+        result = plane.clone()
+        behind, before = result.narrow(axis, 1, length), result.narrow(axis, 0, length)
+        behind.copy_(how(behind, plane.narrow(axis, 0, length)))
+        before.copy_(how(before, plane.narrow(axis, 1, length)))
+        plane = result
+    return plane
