@@ -76,11 +76,9 @@ class Measurement:
         self.points = read_points(arguments.points) if arguments.points else []
         self.exclusions: list[Exclusion] = read_exclusions(arguments.exclude) if arguments.exclude else []
         self.settings: dict[str, Any] = dict(pair.split("=", 1) for pair in arguments.set)
-        for key in ("dilation", "feather"):
-            if key in self.settings:
-                self.settings[key] = float(self.settings[key])
-        if "short_side" in self.settings:
-            self.settings["short_side"] = int(self.settings["short_side"])
+        numbers = {"dilation": float, "feather": float, "motion_dilation": float, "short_side": int, "look_ahead": int}
+        for key in numbers.keys() & self.settings.keys():
+            self.settings[key] = numbers[key](self.settings[key])
         self.chosen = settings_for(arguments.preset, **self.settings)
         self.source: Runs | ExportedMasks = (
             ExportedMasks(arguments.masks, arguments.attributes, self.chosen.flow)

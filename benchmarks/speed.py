@@ -20,7 +20,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-STAGES = ("decode", "match", "flow", "noise", "composite", "encode")
+STAGES = ("decode", "match", "flow", "mask", "noise", "composite", "encode")
 
 
 def measure(clip: Path, preset: str, attributes: str, device: str) -> dict[str, Any]:

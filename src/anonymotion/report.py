@@ -125,6 +125,8 @@ class Report:
         doubts = []
         if hidden == 0:
             doubts.append("nothing was found, the frame is as it was")
+        elif peaks and not any(peak >= threshold for peak, threshold in zip(peaks, self._thresholds, strict=True)):
+            doubts.append("nothing was found here: only what was found in frames around it is hidden")
         if area < 1 - LARGEST_DROP:
             doubts.append(f"what is hidden shrank to {area:.0%} of the frame before, moved along the flow")
         elif agreement < LEAST_AGREEMENT:
