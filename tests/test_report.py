@@ -238,13 +238,16 @@ def test_frames_in_which_nothing_was_found_are_reviewed(tmp_path: Path) -> None:
     found = reviewed(tmp_path, a_chunk([square(40), 0 * square(40), square(40)], [0.9, 0.2, 0.9]))
     assert list(found) == [1]
     assert any("nothing was found" in reason for reason in found[1])
+    assert any("but in 2 of 3 frames" in reason for reason in found[1])
 
 
 def test_frames_hidden_only_because_of_their_neighbours_are_reviewed(tmp_path: Path) -> None:
     found = reviewed(tmp_path, a_chunk([square(40)] * 4, [0.9, 0.2, 0.3, 0.9]))
     assert list(found) == [1, 2]
-    assert "nothing was found here: only what was found in frames around it is hidden" in found[1]
-    assert any("but in 2 of 3 frames" in reason for reason in found[1])
+    assert found[1] == [
+        "nothing was found here: only what was found in frames around it is hidden",
+        "hair was not found here, but in 2 of 4 frames",
+    ]
 
 
 def test_narrow_decisions_are_reviewed(tmp_path: Path) -> None:
