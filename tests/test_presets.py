@@ -114,7 +114,7 @@ def test_overrides_change_a_preset_and_none_changes_nothing() -> None:
     assert (changed.layer["hair"], changed.layer["torso"]) == (9, 11)
     assert changed.spec_of("torso").layer == 11
     assert changed.spec_of("hair").stride == 7
-    assert changed.names_per_attribute() == {"torso", "face", "body"}, "face and body: the preset's contrast"
+    assert changed.names_per_attribute() == {"torso", "face", "body", "hair"}, "the others: the preset's contrast"
     assert PRESETS["strict"] == Settings(), "presets are not changed by overrides"
 
 

@@ -115,9 +115,9 @@ class Settings:
         "saliency in 0..1 from which a pixel is hidden, for --composite replace; 0.5,hair=0.4",
     )
     contrast: PerAttribute[float] = _option(
-        PerAttribute(0.05, (("face", 0.3), ("body", 0.3))),
+        PerAttribute(0.1, (("face", 0.3), ("body", 0.3), ("hair", 0.05))),
         "probability in 0..1 that a patch is something that was asked for, against all else in the library, below "
-        "which its saliency is weakened in proportion; 0: off; 0.05,face=0.3",
+        "which its saliency is weakened in proportion; 0: off; 0.1,face=0.3",
     )
     dilation: float = _option(1.5, "growth of the mask in percent of the frame's short side, 0 to 25")
     feather: float = _option(0.5, "width of the soft rim outside the mask in percent of the short side, 0 to 10")
