@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import TINY, TINY_ENTRY, tiny_backbone
+from tiny import SIZE, TINY, TINY_ENTRY, moving, patchwork, tiny_backbone, tiny_library
 
 from anonymotion.backbone import Backbone
 from anonymotion.registry import BACKBONES
@@ -90,3 +90,17 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Backbone:
 def cpu() -> torch.device:
     """The device of nearly all tests."""
     return torch.device("cpu")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> TemplateLibrary:
+    """A library of generated pictures, for the tiny network."""
+    return tiny_library(tmp_path / "library")
+
+
+@pytest.fixture
+def frames() -> list[np.ndarray]:
+    """Parts of a library picture, moving: with the tiny network some of it matches, some does not."""
+    ground = patchwork((120, 140), seed=9)
+    ground[20:84, 30:110] = patchwork((64, 80), seed=1)
+    return moving(ground, 7, SIZE, (2, 1))

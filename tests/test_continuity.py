@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import count, islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tiny import TINY_SETTINGS, moving, patchwork, tiny_library
+from tiny import SIZE, TINY_SETTINGS, moving, patchwork
 from torch import Tensor
 
 from anonymotion import pipeline
@@ -21,8 +20,6 @@ from anonymotion.continuity import CELL_ROWS, Continuity, Found, dilate_with_mot
 from anonymotion.pipeline import HiddenChunk, Hider
 from anonymotion.results import Coverage
 from anonymotion.templates import TemplateLibrary
-
-SIZE = (70, 84)
 
 
 def drawn(*rows: str) -> Tensor:
@@ -263,11 +260,6 @@ def test_growth_keeps_the_mask_and_rises_with_the_factor(pair: tuple[Tensor, Ten
 
 
 # In the pipeline
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> TemplateLibrary:
-    return tiny_library(tmp_path / "library")
 
 
 @pytest.fixture

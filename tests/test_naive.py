@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from synthetic import make_clip
-from tiny import TINY_SETTINGS, moving, nine_attributes, patchwork, tiny_library
+from tiny import SIZE, TINY_SETTINGS, nine_attributes, patchwork, tiny_library
 from torch import Tensor
 
 from anonymotion import pipeline, video
@@ -27,7 +27,6 @@ from anonymotion.registry import ATTRIBUTES, METHODS
 from anonymotion.run import FileOptions, hide_video
 from anonymotion.templates import TemplateLibrary
 
-SIZE = (70, 84)
 NAIVE = tuple(name for name in METHODS if name != "noise")
 SCALED = ("pixelate-4", "pixelate-16", "blur-weak", "blur-strong")
 WHOLE = (*SCALED, "black")
@@ -265,19 +264,6 @@ def test_noise_needs_attributes() -> None:
 
 
 # In the pipeline
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> TemplateLibrary:
-    return tiny_library(tmp_path / "library")
-
-
-@pytest.fixture
-def frames() -> list[np.ndarray]:
-    """Parts of a library picture, moving: with the tiny network some of it matches, some does not."""
-    ground = patchwork((120, 140), seed=9)
-    ground[20:84, 30:110] = patchwork((64, 80), seed=1)
-    return moving(ground, 7, SIZE, (2, 1))
 
 
 def explain(hider: Hider, frames: list[np.ndarray]) -> HiddenChunk:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import TINY_SETTINGS, moving, patchwork, picture_entry, tiny_library, write_library
+from tiny import SIZE, TINY_SETTINGS, patchwork, picture_entry, write_library
 
 from anonymotion import pipeline
 from anonymotion.backbone import Backbone
@@ -21,21 +21,6 @@ from anonymotion.pipeline import HiddenChunk, Hider
 from anonymotion.presets import PRESETS
 from anonymotion.results import Coverage
 from anonymotion.templates import GROUPS, TemplateLibrary
-
-SIZE = (70, 84)
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> TemplateLibrary:
-    return tiny_library(tmp_path / "library")
-
-
-@pytest.fixture
-def frames() -> list[np.ndarray]:
-    """Parts of a library picture, moving: with the tiny network some of it matches, some does not."""
-    ground = patchwork((120, 140), seed=9)
-    ground[20:84, 30:110] = patchwork((64, 80), seed=1)
-    return moving(ground, 7, SIZE, (2, 1))
 
 
 def make(library: TemplateLibrary, backbone: Backbone, preset: str = "strict", **changes: Any) -> Hider:

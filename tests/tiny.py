@@ -25,6 +25,8 @@ TINY_WIDTH = 32
 TINY_SIDE = 4  # cells on a side of its native grid
 TINY_ENTRY = BackboneEntry("none: built by the tests", TINY_PATCH, TINY_DEPTH)
 
+SIZE = (70, 84)  # (height, width) of frames that the tiny network is shown
+
 # Settings that make a Hider use the tiny network: 4 rows of cells.
 TINY_SETTINGS: dict[str, Any] = {"layer": 2, "stride": 14, "short_side": 56}
 

@@ -211,7 +211,7 @@ class Hider:
         if not self.attributes:
             raise SettingsError(f"method {self.settings.method} covers the whole frame: name attributes to find")
         for batch in self._grouped(frames):
-            chunk = self._to_chunk(batch, RunState(Continuity(0)))
+            chunk = self._to_chunk(batch, None)
             planes = self._saliency(chunk)
             yield from zip(batch, planes.cpu().numpy(), strict=True)
 
@@ -225,7 +225,7 @@ class Hider:
         kind: type = np.ndarray
         for batch in self._grouped(frames):
             kind = type(batch[0])
-            chunk = self._to_chunk(batch, state)
+            chunk = self._to_chunk(batch, state.previous)
             with self._enough_memory(chunk):
                 found = self._find(chunk, state)
                 with self.stopwatch("mask"):
@@ -245,13 +245,13 @@ class Hider:
             size = max(1, min(MAX_CHUNK_FRAMES, CHUNK_PIXELS // (first.shape[0] * first.shape[1])))
             yield [first, *islice(iterator, size - 1)]
 
-    def _to_chunk(self, batch: list[FrameLike], state: RunState) -> Tensor:
+    def _to_chunk(self, batch: list[FrameLike], previous: Tensor | None) -> Tensor:
         # a copy only where torch needs one: reversed channels, read-only or mapped memory
         tensors = [
             torch.from_numpy(np.require(f, requirements=("C", "W", "E"))) if isinstance(f, np.ndarray) else f
             for f in batch
         ]
-        expected = tensors[0].shape if state.previous is None else state.previous.shape
+        expected = tensors[0].shape if previous is None else previous.shape
         for tensor in tensors:
             if tensor.dtype != torch.uint8 or tensor.ndim != 3 or tensor.shape[2] != 3 or tensor.shape != expected:
                 raise SettingsError(
@@ -364,10 +364,19 @@ class Hider:
 
     def measure(self, chunk: HiddenChunk, coverage: Coverage) -> None:
         """Add a chunk's hidden shares to `coverage`."""
-        if self.settings.composite == "blend":
-            shares, hidden = chunk.saliency.mean(dim=(2, 3)), chunk.alpha.mean(dim=(1, 2))
-        else:
-            shares = (chunk.saliency >= self._thresholds[:, None, None]).float().mean(dim=(2, 3))
-            hidden = masks.share(chunk.alpha == 1)
+        hidden, shares = hidden_shares(chunk, self.settings, self.attributes)
         for value, row in zip(hidden.tolist(), shares.tolist(), strict=True):
             coverage.add(value, row, matched=value > 0)
+
+
+def hidden_shares(chunk: HiddenChunk, settings: Settings, attributes: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Of each frame the hidden share, (T,), and that of each attribute by itself, (T, A), float32 in [0, 1].
+
+    For a replacement the pixels of the final mask, and those that reach the attribute's threshold; for a blend mean
+    weights.
+    """
+    if settings.composite == "blend":
+        return chunk.alpha.mean(dim=(1, 2)), chunk.saliency.mean(dim=(2, 3))
+    thresholds = torch.tensor([settings.threshold[name] for name in attributes], device=chunk.saliency.device)
+    reached = chunk.saliency >= thresholds[:, None, None]
+    return masks.share(chunk.alpha == 1), reached.float().mean(dim=(2, 3))

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import torch
 from torch import Tensor
 
 from anonymotion.errors import OutputError, SettingsError
 from anonymotion.flow import source_positions
+from anonymotion.pipeline import hidden_shares
 from anonymotion.report_page import page
 from anonymotion.results import HideResult
 from anonymotion.target import HiddenFile, check_target, reason
@@ -61,6 +61,7 @@ class Report:
         self._attributes = hider.attributes
         self._replaces = hider.settings.composite == "replace"
         self._thresholds = [hider.settings.threshold[name] for name in hider.attributes]
+        self._settings = hider.settings
         self._hidden = array("f")
         self._shares = [array("f") for _ in hider.attributes]
         self._peaks = [array("f") for _ in hider.attributes]
@@ -80,10 +81,9 @@ class Report:
 
     def write(self, chunk: HiddenChunk) -> None:
         """Take what decided the pixels of a chunk."""
-        weight = (chunk.alpha == 1) if self._replaces else chunk.alpha
-        hidden = weight.float().mean(dim=(1, 2)).tolist()
+        found = hidden_shares(chunk, self._settings, self._attributes)
+        hidden, shares = (share.tolist() for share in found)
         peaks = chunk.saliency.amax(dim=(2, 3)).tolist()
-        shares = self._shares_of(chunk).tolist()
         for t, agreement in enumerate(self._agreements(chunk)):
             index = len(self._hidden)
             self._hidden.append(hidden[t])
@@ -94,12 +94,6 @@ class Report:
                 self._doubt(index, hidden[t], peaks[t], *agreement)
             if self._thumbnails_wanted:
                 self._keep_picture(index, chunk.output[t])
-
-    def _shares_of(self, chunk: HiddenChunk) -> Tensor:
-        if not self._replaces:
-            return chunk.saliency.mean(dim=(2, 3))
-        thresholds = torch.tensor(self._thresholds, device=chunk.saliency.device)
-        return (chunk.saliency >= thresholds[:, None, None]).float().mean(dim=(2, 3))
 
     def _agreements(self, chunk: HiddenChunk) -> list[tuple[float, float]]:
         """(intersection over union with the moved mask, area relative to it) of each frame; 1 where there is none."""
