@@ -167,7 +167,8 @@ def test_the_mask_holds_every_pixel_that_reaches_its_threshold(
 def test_dilation_and_feather_are_percent_of_the_short_side(small: TemplateLibrary, tiny: Backbone) -> None:
     planes = torch.zeros(1, 2, 200, 300)
     planes[0, 0, 100, 150] = 1
-    alpha = make(small, tiny, dilation=5, feather=2)._alpha(planes)[0]
+    hider = make(small, tiny, dilation=5, feather=2)
+    alpha = hider._alpha(hider._weight(planes))[0]
     assert int((alpha == 1).sum()) == 21 * 21
     assert float(alpha[100, 150 + 10 + 1]) < 1
     assert float(alpha[100, 150 + 10 + 1]) > 0

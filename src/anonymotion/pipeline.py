@@ -29,11 +29,13 @@ from anonymotion import masks
 from anonymotion.backbone import Backbone
 from anonymotion.compositor import composite
 from anonymotion.device import choose_device, is_out_of_memory
+from anonymotion.editing import Editor, Edits, Regions, Seconds
 from anonymotion.errors import DeviceError, SettingsError, WeightsError
 from anonymotion.flow import FlowEstimator, flow_to_previous, load_flow
 from anonymotion.methods import load_method, load_person_mask
 from anonymotion.noise import NoiseField, make_noise
-from anonymotion.presets import Settings, settings_for
+from anonymotion.policy import Policy
+from anonymotion.presets import Settings
 from anonymotion.registry import FeatureSpec
 from anonymotion.results import Coverage, Stopwatch
 from anonymotion.saliency import aggregate, saliency_planes
@@ -49,10 +51,11 @@ MAX_CHUNK_FRAMES = 8
 
 @dataclass
 class RunState:
-    """What is carried from chunk to chunk: the last frame, and the noise field, which belongs to one run."""
+    """What is carried from chunk to chunk: the last frame, and the noise and the edits, which belong to one run."""
 
     previous: Tensor | None = None
     noise: NoiseField | None = None
+    editor: Editor | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class HiddenChunk:
     frames, output: (T, H, W, 3) uint8.  saliency: (T, A, H, W) and alpha: (T, H, W), float32 in [0, 1].
     flow: (T, 2, H, W) float32 pixels to the previous frame, zeros where none was estimated (whole frame).
     noise: (T, H, W, 3) float32 in 0..255, what was put in the place of pixels.
+    edits: what a policy took away from the masks; None without one.
     """
 
     frames: Tensor
@@ -70,14 +74,18 @@ class HiddenChunk:
     alpha: Tensor
     flow: Tensor
     noise: Tensor
+    edits: Edits | None = None
 
 
 class Hider:
     """Hides attributes in a stream of frames of one size.
 
-    attributes: names of attributes and groups of the library, or one text with commas; None is for a comparison
-        method: what it covers by itself, for most the whole frame (then `attributes` is empty).
-    preset: `strict`, `paper` or `paper-debiased`; any field of `Settings` can be changed by keyword.
+    attributes: names of attributes and groups of the library, or one text with commas; None is for a policy that
+        names them or has masks or shapes to hide, or a comparison method: what it covers by itself, for most the
+        whole frame (then `attributes` is empty).
+    preset: `strict` (None), `paper` or `paper-debiased`; any field of `Settings` can be changed by keyword.
+    policy: what must stay visible, shapes, spans, own masks; its attributes, preset and settings count where they are
+        not given here.
     device: `auto`, `cpu` or `cuda`.  seed: for tests only; without it the noise is secret.
     library: a TemplateLibrary, by default the built-in one; `load_library()` has the user's own templates too.
     network: a Backbone that is loaded already; it must be the one that `settings.backbone` names.
@@ -90,8 +98,9 @@ class Hider:
     def __init__(
         self,
         attributes: Sequence[str] | str | None = None,
-        preset: str = "strict",
+        preset: str | None = None,
         *,
+        policy: Policy | None = None,
         device: str = "auto",
         seed: int | None = None,
         library: TemplateLibrary | None = None,
@@ -101,14 +110,16 @@ class Hider:
         person_weights: Path | None = None,
         **settings: Any,
     ) -> None:
-        self.settings: Settings = settings_for(preset, **settings)
+        self.policy = (policy or Policy()).overridden(attributes=attributes, preset=preset, settings=settings)
+        self.settings: Settings = self.policy.effective_settings()
         self.device = choose_device(device)
         if seed is not None and not (isinstance(seed, int) and 0 <= seed < 2**63):
             raise SettingsError(f"seed {seed!r} is not a whole number from 0 to 2**63 - 1")
         self.seed = seed
         library = library or TemplateLibrary.load()
         self.method = load_method(self.settings.method)
-        self.attributes = self._covered(attributes, library)
+        self.attributes = self._covered(library)
+        self.kept = self.policy.kept(library)
         library.check_names(self.settings.names_per_attribute())
         if network is not None and network.name != self.settings.backbone:
             raise SettingsError(f"the network given is {network.name}, but the settings name {self.settings.backbone}")
@@ -116,17 +127,19 @@ class Hider:
         self.backbone: Backbone | None = None
         self.flow: FlowEstimator | None = None
         self._banks: list[TemplateBank] = []
-        if self.attributes:
+        self._kept_banks: list[TemplateBank] = []
+        if not self.covers_whole_frame or self.kept:
             self.backbone, self.flow = self._networks(network, backbone_weights, flow_weights)
-            if self.backbone is not None:
-                self._banks = self._build_banks(library, self.backbone)
-        self._thresholds = torch.tensor([self.settings.threshold[name] for name in self.attributes])
-        self._thresholds = self._thresholds.to(self.device.device)
+        if self.backbone is not None:
+            if self.person_mask is None:
+                self._banks = self._build_banks(library, self.backbone, self.attributes)
+            self._kept_banks = self._build_banks(library, self.backbone, self.kept)
+        self._thresholds = self._thresholds_of(self.attributes)
         self.stopwatch = Stopwatch()
 
-    def _covered(self, attributes: Sequence[str] | str | None, library: TemplateLibrary) -> tuple[str, ...]:
-        """The attributes asked for, or those that the method covers by itself; none of them: the whole frame."""
-        method, name = self.method, self.settings.method
+    def _covered(self, library: TemplateLibrary) -> tuple[str, ...]:
+        """The attributes asked for, or those that the method covers by itself; none: the whole frame, or regions."""
+        method, name, attributes = self.method, self.settings.method, self.policy.asked(library)
         if self.settings.at_native and not (method and method.has_scale):
             raise SettingsError(f"at_native is for pixelate and blur: it means nothing to method {name}, leave it out")
         if self.settings.person_mask != "ours":
@@ -137,15 +150,27 @@ class Hider:
                 )
             return ("person",)
         if attributes is not None:
-            return library.expand(attributes.split(",") if isinstance(attributes, str) else attributes)
-        if method is None:
+            return attributes
+        if method is None and not self.policy.marks_regions:
             raise SettingsError(
-                f"no attributes were named, and method {name} hides nothing else: name some with --attributes"
+                f"no attributes were named, and method {name} hides nothing else: name some with --attributes, or give "
+                "--include or --masks"
             )
-        return library.expand(method.covers) if method.covers else ()
+        return library.expand(method.covers) if method is not None and method.covers else ()
 
-    def _build_banks(self, library: TemplateLibrary, backbone: Backbone) -> list[TemplateBank]:
-        contrast = {name: self.settings.contrast[name] for name in self.attributes}
+    @property
+    def covers_whole_frame(self) -> bool:
+        """Whether a comparison method covers everything: nothing was named that it should cover."""
+        return not self.attributes and not self.policy.marks_regions
+
+    def _thresholds_of(self, names: Sequence[str]) -> Tensor:
+        return torch.tensor([self.settings.threshold[name] for name in names], device=self.device.device)
+
+    def _build_banks(
+        self, library: TemplateLibrary, backbone: Backbone, attributes: Sequence[str]
+    ) -> list[TemplateBank]:
+        # What is kept and what is hidden are asked for apart, so that each counts against the other.
+        contrast = {name: self.settings.contrast[name] for name in attributes}
         return [
             build_bank(
                 library,
@@ -155,7 +180,7 @@ class Hider:
                 exemplars=self.settings.exemplars,
                 contrast=contrast if self.settings.weighs_rivals else None,
             )
-            for spec, names in self._attributes_by_spec().items()
+            for spec, names in self._attributes_by_spec(attributes).items()
         ]
 
     def _networks(
@@ -163,7 +188,7 @@ class Hider:
     ) -> tuple[Backbone | None, FlowEstimator]:
         device = self.device.device
         try:
-            if self.person_mask is None:
+            if self.kept or (self.attributes and self.person_mask is None):
                 network = network or Backbone.load(self.settings.backbone, device, backbone_weights)
             else:
                 network = None
@@ -183,19 +208,22 @@ class Hider:
                 "--flow-weights (RAFT-large); --preset paper-debiased needs neither"
             ) from error
 
-    def _attributes_by_spec(self) -> dict[FeatureSpec, list[str]]:
+    def _attributes_by_spec(self, attributes: Sequence[str]) -> dict[FeatureSpec, list[str]]:
         groups: dict[FeatureSpec, list[str]] = {}
-        for name in self.attributes:
+        for name in attributes:
             groups.setdefault(self.settings.spec_of(name), []).append(name)
         return groups
 
-    def hide(self, frames: Iterable[FrameLike]) -> Iterator[FrameLike]:
+    def hide(
+        self, frames: Iterable[FrameLike], times: Iterable[tuple[Seconds, Seconds]] | None = None
+    ) -> Iterator[FrameLike]:
         """Take frames, (H, W, 3) uint8 RGB of one size, numpy or torch; give as many of the same kind.
 
         Streams: a frame comes out once its chunk is full or the input has ended.  Each call is a run of its
-        own, with new noise.
+        own, with new noise.  times: of each frame when it appears and when it goes, in seconds after the first; a
+        policy with spans needs them.
         """
-        for chunk, kind in self._batches(frames):
+        for chunk, kind in self._batches(frames, times):
             for image in chunk.output.cpu():
                 yield image.numpy() if issubclass(kind, np.ndarray) else image
 
@@ -205,21 +233,27 @@ class Hider:
         Raises SettingsError where a comparison method covers the whole frame.
         """
         if not self.attributes:
-            raise SettingsError(f"method {self.settings.method} covers the whole frame: name attributes to find")
+            raise SettingsError("no attributes were named, so there is nothing to find: name some")
         for batch in self._grouped(frames):
             chunk = self._to_chunk(batch, RunState())
-            planes = self._saliency(chunk)
+            planes, _ = self._matched(chunk)
             yield from zip(batch, planes.cpu().numpy(), strict=True)
 
-    def explain(self, frames: Iterable[FrameLike]) -> Iterator[HiddenChunk]:
+    def explain(
+        self, frames: Iterable[FrameLike], times: Iterable[tuple[Seconds, Seconds]] | None = None
+    ) -> Iterator[HiddenChunk]:
         """As `hide`, but with saliency, mask, flow and noise of every frame, in chunks on the device."""
-        for chunk, _ in self._batches(frames):
+        for chunk, _ in self._batches(frames, times):
             yield chunk
 
-    def _batches(self, frames: Iterable[FrameLike]) -> Iterator[tuple[HiddenChunk, type]]:
-        state = RunState()
+    def _batches(
+        self, frames: Iterable[FrameLike], times: Iterable[tuple[Seconds, Seconds]] | None
+    ) -> Iterator[tuple[HiddenChunk, type]]:
+        state = RunState(editor=Editor(self.policy, times) if self.policy.edits else None)
         for batch in self._grouped(frames):
             yield self._hide_chunk(self._to_chunk(batch, state), state), type(batch[0])
+        if state.editor is not None:
+            state.editor.finish()
 
     @staticmethod
     def _grouped(frames: Iterable[FrameLike]) -> Iterator[list[FrameLike]]:
@@ -249,10 +283,15 @@ class Hider:
     def _hide_chunk(self, frames: Tensor, state: RunState) -> HiddenChunk:
         """One chunk through the picture above; `state` is brought up to date."""
         size_hw = (frames.shape[1], frames.shape[2])
+        edits = None
         try:
             with self.stopwatch("match"):
-                saliency = self._saliency(frames)
-                alpha = self._alpha(saliency)
+                saliency, kept = self._matched(frames)
+                weight, regions = self._weight(saliency), None
+                if state.editor is not None:
+                    regions = state.editor.take(len(frames), size_hw, kept, frames.device)
+                    edits = regions.given_back(weight)
+                alpha = self._alpha(weight, regions)
             with self.stopwatch("flow"):
                 # with every method, so that runs which differ in nothing else have the same mask and flow
                 if self.flow is None:
@@ -276,28 +315,45 @@ class Hider:
                 "use a smaller --short-side, or --device cpu"
             ) from error
         state.previous = frames[-1]
-        return HiddenChunk(frames, output, saliency, alpha, flow, noise)
+        return HiddenChunk(frames, output, saliency, alpha, flow, noise, edits)
 
-    def _saliency(self, frames: Tensor) -> Tensor:
-        """Eq. 1 and 2: patch keys of the frames against the templates, (T, A, H, W); no planes for a whole frame."""
+    def _matched(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Eq. 1 and 2, patch keys of the frames against the templates: (T, A, H, W), no planes for a whole frame.
+
+        With it where a kept attribute reaches its threshold, (T, H, W) bool, or None without one; one pass for both.
+        """
+        saliency = torch.zeros(len(frames), 0, *frames.shape[1:3], device=frames.device)
+        banks, kept = [*self._banks, *self._kept_banks], None
+        found = {}
+        if self.backbone is not None and banks:
+            found = self.backbone.extract(frames, list(dict.fromkeys(bank.spec for bank in banks)))
+        how = self.settings.exemplar_aggregation
         if self.person_mask is not None:
-            return self.person_mask.planes(frames)
-        if self.backbone is None:
-            return torch.zeros(len(frames), 0, *frames.shape[1:3], device=frames.device)
-        found = self.backbone.extract(frames, [bank.spec for bank in self._banks])
-        features = [found[bank.spec] for bank in self._banks]
-        return saliency_planes(features, self._banks, self.attributes, self.settings.exemplar_aggregation)
+            saliency = self.person_mask.planes(frames)
+        elif self._banks:
+            saliency = saliency_planes([found[b.spec] for b in self._banks], self._banks, self.attributes, how)
+        if self._kept_banks:
+            planes = saliency_planes([found[b.spec] for b in self._kept_banks], self._kept_banks, self.kept, how)
+            kept = masks.threshold_union(planes, self._thresholds_of(self.kept))
+        return saliency, kept
 
-    def _alpha(self, saliency: Tensor) -> Tensor:
-        """Weight of the noise: the aggregated saliency itself (eq. 5), or 1 inside the grown mask or everywhere."""
+    def _weight(self, saliency: Tensor) -> Tensor:
+        """(T, H, W): the aggregated saliency (eq. 5) as float32, or the grown mask, or everything, as bool."""
         if not self.attributes:
-            return torch.ones(len(saliency), *saliency.shape[2:], device=saliency.device)
+            shape = (len(saliency), *saliency.shape[2:])
+            return torch.full(shape, self.covers_whole_frame, dtype=torch.bool, device=saliency.device)
         if self.settings.composite == "blend":
             return aggregate(saliency, self.settings.attribute_aggregation)[:, 0]
-        percent = min(saliency.shape[-2:]) / 100
         mask = masks.threshold_union(saliency, self._thresholds)
-        mask = masks.dilate(mask, round(self.settings.dilation * percent))
-        return masks.soft_rim(mask, round(self.settings.feather * percent))
+        return masks.dilate(mask, round(self.settings.dilation * min(saliency.shape[-2:]) / 100))
+
+    def _alpha(self, weight: Tensor, regions: Regions | None = None) -> Tensor:
+        """Weight of the noise: after a policy's edits, and for a mask with its soft rim, of which nothing is free."""
+        if regions is not None:
+            weight = regions.edit(weight)
+        if weight.dtype == torch.bool:
+            weight = masks.soft_rim(weight, round(self.settings.feather * min(weight.shape[-2:]) / 100))
+        return weight if regions is None else weight.masked_fill(regions.free, 0)
 
     def _new_noise(self, size_hw: tuple[int, int]) -> NoiseField:
         return make_noise(
@@ -314,7 +370,9 @@ class Hider:
         """What decided where: `source`, and the SHA-256 of the weights of a person mask that is not ours."""
         if self.person_mask is not None:
             return {"source": self.person_mask.name, "weights_sha256": self.person_mask.fingerprint}
-        return {"source": "templates" if self.attributes else "whole frame"}
+        if self.attributes:
+            return {"source": "templates"}
+        return {"source": "whole frame" if self.covers_whole_frame else "regions"}
 
     @property
     def networks(self) -> dict[str, Any]:
@@ -332,5 +390,6 @@ class Hider:
         else:
             shares = (chunk.saliency >= self._thresholds[:, None, None]).float().mean(dim=(2, 3))
             hidden = masks.share(chunk.alpha == 1)
-        for value, row in zip(hidden.tolist(), shares.tolist(), strict=True):
-            coverage.add(value, row, matched=value > 0)
+        outside = chunk.edits.outside if chunk.edits is not None else (False,) * len(shares)
+        for value, row, unsought in zip(hidden.tolist(), shares.tolist(), outside, strict=True):
+            coverage.add(value, row, matched=value > 0 or unsought)
