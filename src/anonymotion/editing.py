@@ -166,5 +166,7 @@ class GivenBack:
                 f"{self.frames_excluded} of {self.frames} frames"
             )
         if policy.spans:
-            found.append(f"outside the spans the video is unchanged: {self.frames_outside_spans} of {self.frames} frames")
+            found.append(
+                f"outside the spans the video is unchanged: {self.frames_outside_spans} of {self.frames} frames"
+            )
         return found

@@ -43,7 +43,9 @@ class MaskFolder:
         numbered: dict[int, Path] = {}
         for file in files:
             if not (file.stem.isascii() and file.stem.isdigit() and file.suffix.lower() == ".png"):
-                raise InputError(f"masks {path} holds {file.name[:60]!r}: expected 000000.png and on only, so move it away")
+                raise InputError(
+                    f"masks {path} holds {file.name[:60]!r}: expected 000000.png and on only, so move it away"
+                )
             if int(file.stem) in numbered:
                 raise InputError(f"masks {path} has two pictures of the number {int(file.stem)}: remove one")
             numbered[int(file.stem)] = file

@@ -74,7 +74,8 @@ class Policy:
         object.__setattr__(self, "spans", _parts("spans", self.spans, Span, Span.parse))
         if isinstance(self.masks, str):
             object.__setattr__(self, "masks", Path(self.masks))
-        self.effective_settings()
+        if self.preset is not None or self.settings:
+            self.effective_settings()
 
     def effective_settings(self) -> Settings:
         """The preset with the settings of this policy.  Raises SettingsError."""
@@ -130,6 +131,11 @@ class Policy:
         return bool(self.keep or self.exclude or self.spans) or self.marks_regions
 
     @property
+    def stated(self) -> bool:
+        """Whether it is more than the arguments of a run without a policy."""
+        return self.edits or self.file is not None
+
+    @property
     def needs_times(self) -> bool:
         """Whether it matters when a frame is shown."""
         return bool(self.spans) or any(shape.span is not None for shape in (*self.include, *self.exclude))
@@ -159,11 +165,11 @@ class Policy:
         except UnknownAttributeError as error:
             raise self._error(key, error, UnknownAttributeError) from error
 
-    def _error(
-        self, key: str, what: object, kind: type[AnonymotionError] = SettingsError
-    ) -> AnonymotionError:
+    def _error(self, key: str, what: object, kind: type[AnonymotionError] = SettingsError) -> AnonymotionError:
         """An error that names the file, unless the part was replaced by an argument."""
-        replaced = key in self.from_arguments or (key == "settings" and any("settings." in n for n in self.from_arguments))
+        replaced = key in self.from_arguments or (
+            key == "settings" and any("settings." in n for n in self.from_arguments)
+        )
         return kind(str(what) if self.file is None or replaced else f"{self.file}: {key}: {what}")
 
     def as_json(self) -> dict[str, Any]:
@@ -193,7 +199,9 @@ class Policy:
         method = self.effective_settings().method
         sentences = []
         if self.attributes is not None:
-            sentences.append(f"Hides {_listed([_with_members(name) for name in self.attributes])} where they are found.")
+            sentences.append(
+                f"Hides {_listed([_with_members(name) for name in self.attributes])} where they are found."
+            )
         elif not self.marks_regions:
             who = "needs attributes on the command line" if method == "noise" else f"covers what method {method} covers"
             sentences.append(f"Names no attributes, masks or shapes to hide: it {who}.")
@@ -287,7 +295,9 @@ def _check_keys(path: Path, where: str, entry: Mapping[str, Any], known: set[str
         if key not in known:
             near = difflib.get_close_matches(key, sorted(known), n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise SettingsError(f"{path}: {where}{key[:60]}: is not known{hint}: use some of {', '.join(sorted(known))}")
+            raise SettingsError(
+                f"{path}: {where}{key[:60]}: is not known{hint}: use some of {', '.join(sorted(known))}"
+            )
 
 
 def _of_type(path: Path, key: str, value: Any, kind: type) -> Any:

@@ -47,7 +47,9 @@ class Span:
         """Read `00:10-00:20`, `-00:20` or `00:10-`; times as of `video.parse_time`.  Raises SettingsError."""
         parts = text.split("-")
         if len(parts) != 2 or not text.strip(" -"):
-            raise SettingsError(f"span {text[:60]!r} is not of the form START-END: use e.g. 00:10-00:20, 00:10- or -00:20")
+            raise SettingsError(
+                f"span {text[:60]!r} is not of the form START-END: use e.g. 00:10-00:20, 00:10- or -00:20"
+            )
         start, end = (parse_time(part) if part.strip() else None for part in parts)
         return cls(start, end)
 
@@ -138,7 +140,9 @@ class Shape:
         except ValueError as error:
             raise SettingsError(f"shape {text[:80]!r} is not of the form {FORMS}") from error
         if any(percent) and not all(percent):
-            raise SettingsError(f"shape {text[:80]!r} mixes pixels and percent: put % behind all of its numbers or none")
+            raise SettingsError(
+                f"shape {text[:80]!r} mixes pixels and percent: put % behind all of its numbers or none"
+            )
         unit: Literal["pixels", "percent"] = "percent" if any(percent) else "pixels"
         span = Span.parse(when) if separator else None
         if len(points) == 1 and len(numbers) == 4:
