@@ -157,8 +157,8 @@ class GivenBack:
         found, frames = [], max(self.frames, 1)
         if policy.keep:
             found.append(
-                f"kept visible: {', '.join(policy.keep)} took {self.kept / frames:.1%} of the pixels back from the mask, "
-                f"in {self.frames_kept} of {self.frames} frames"
+                f"kept visible: {', '.join(policy.keep)} took {self.kept / frames:.1%} of the pixels back from the "
+                f"mask, in {self.frames_kept} of {self.frames} frames"
             )
         if policy.exclude:
             found.append(

@@ -72,7 +72,7 @@ class Policy:
         for name in ("include", "exclude"):
             object.__setattr__(self, name, _parts(name, getattr(self, name), Shape, Shape.parse))
         object.__setattr__(self, "spans", _parts("spans", self.spans, Span, Span.parse))
-        if isinstance(self.masks, str):
+        if self.masks is not None:
             object.__setattr__(self, "masks", Path(self.masks))
         if self.preset is not None or self.settings:
             self.effective_settings()
@@ -301,7 +301,7 @@ def _check_keys(path: Path, where: str, entry: Mapping[str, Any], known: set[str
 
 
 def _of_type(path: Path, key: str, value: Any, kind: type) -> Any:
-    names = {str: "a text", list: "a list of tables", dict: "a table"}
+    names: dict[type, str] = {str: "a text", list: "a list of tables", dict: "a table"}
     if not isinstance(value, kind):
         raise SettingsError(f"{path}: {key}: {str(value)[:60]!r} was given: expected {names[kind]}")
     return value

@@ -232,8 +232,8 @@ def _nothing_hidden(hider: Hider, coverage: Coverage, given_back: GivenBack) -> 
     inside = f"{coverage.frames - outside} frames" + (" inside the spans" if outside else "")
     if given_back.frames_kept or given_back.frames_excluded:
         return NothingMatchedError(
-            f"all that was found in {inside} was to be kept visible or lies in excluded shapes, so nothing was written: "
-            "keep or exclude less, or pass --allow-empty to write it as it is"
+            f"all that was found in {inside} was to be kept visible or lies in excluded shapes, so nothing was "
+            "written: keep or exclude less, or pass --allow-empty to write it as it is"
         )
     what = " and ".join(hider.attributes) or "masks and shapes"
     return NothingMatchedError(

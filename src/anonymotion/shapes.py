@@ -202,7 +202,8 @@ class Shape:
             crossings += crossed
             near = (abs(x - (x0 + x1) / 2) < abs(across) / 2 + 0.5) & (abs(y - (y0 + y1) / 2) < abs(down) / 2 + 0.5)
             edge |= near & (abs(side) < (abs(across) + abs(down)) / 2)
-        return (winding != 0) | edge if grow else (crossings % 2 == 1) & ~edge
+        inside: NDArray[np.bool_] = (winding != 0) | edge if grow else (crossings % 2 == 1) & ~edge
+        return inside
 
     def _length(self, number: float, whole: int) -> float:
         """Pixels; exact for percent, so that 20% of 640 is the edge of a pixel."""
