@@ -219,7 +219,7 @@ def test_a_kept_attribute_leaves_a_group_and_contradicts_its_own_name(tiny: Back
 def test_the_part_that_edits_does_not_depend_on_chunks(
     make: Callable[..., Hider], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = Policy(keep="torso", include="0,0,9,9@-0.05", exclude="40,0,84,70@0.04-", spans="-0.15")
+    policy = Policy(include="0,0,9,9@-0.05", exclude="40,0,84,70@0.04-", spans="-0.15")
     times = [(0.04 * t, 0.04 * (t + 1)) for t in range(7)]
     frames = [patchwork(SIZE, seed=t) for t in range(7)]
     alphas = []
