@@ -233,7 +233,7 @@ class Hider:
         Raises SettingsError where a comparison method covers the whole frame.
         """
         if not self.attributes:
-            raise SettingsError("no attributes were named, so there is nothing to find: name some")
+            raise SettingsError("no attributes are named, only shapes, masks or the whole frame: name some to find")
         for batch in self._grouped(frames):
             chunk = self._to_chunk(batch, RunState())
             planes, _ = self._matched(chunk)
