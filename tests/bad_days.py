@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import torch
 
-from anonymotion import pipeline, target
+from anonymotion import matcher, pipeline, target
 from anonymotion.errors import InputError
 from anonymotion.flow.estimators import DISFlow
 from anonymotion.video import guarded, reader
@@ -172,7 +172,7 @@ FAULTS: dict[str, Injector] = {
     "exception in a stage": lambda at, patch, _: _on_call(
         pipeline, "composite", at, patch, _raise(ZeroDivisionError("a defect"))
     ),
-    "out of memory": lambda at, patch, _: _on_call(pipeline.Hider, "_saliency", at, patch, _raise(MemoryError())),
+    "out of memory": lambda at, patch, _: _on_call(matcher.Matcher, "find", at, patch, _raise(MemoryError())),
     "disk full": _disk_full,
     "a link appears at the target": _during(_link_appears),
     "a file appears at the target": _during(lambda output: output.write_text("precious") and None),

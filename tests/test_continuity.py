@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count, islice
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from anonymotion import pipeline
 from anonymotion.backbone import Backbone
 from anonymotion.continuity import CELL_ROWS, Continuity, Found, dilate_with_motion
+from anonymotion.matcher import Matched, Matcher
 from anonymotion.pipeline import HiddenChunk, Hider
 from anonymotion.results import Coverage
 from anonymotion.templates import TemplateLibrary
@@ -267,19 +269,19 @@ def frames() -> list[np.ndarray]:
     return moving(patchwork((140, 180), seed=9), 14, SIZE, (2, 1))
 
 
-class DropsOut(Hider):
+def dropping_out(matcher: Matcher, missing: tuple[int, ...]) -> Callable[[Tensor], Matched]:
     """Finds a block of the scene, which moves by (2, 1); in `missing` frames nothing at all."""
+    number = count()
 
-    missing: tuple[int, ...] = ()
-    _number = 0
-
-    def _saliency(self, frames: Tensor) -> Tensor:
+    def find(frames: Tensor) -> Matched:
         planes = torch.zeros(len(frames), 2, *frames.shape[1:3])
         for plane in planes:
-            if self._number not in self.missing:
-                plane[0][truth(self._number)] = 0.9
-            self._number += 1
-        return planes
+            t = next(number)
+            if t not in missing:
+                plane[0][truth(t)] = 0.9
+        return Matched(planes, matcher.mask(planes), None)
+
+    return find
 
 
 def truth(number: int) -> tuple[slice, slice]:
@@ -288,10 +290,10 @@ def truth(number: int) -> tuple[slice, slice]:
 
 def make(
     library: TemplateLibrary, backbone: Backbone, missing: tuple[int, ...] = (), preset: str = "strict", **changes: Any
-) -> DropsOut:
+) -> Hider:
     options: dict[str, Any] = {**TINY_SETTINGS, "seed": 3, "device": "cpu", **changes}
-    hider = DropsOut(["hair", "torso"], preset, library=library, network=backbone, **options)
-    hider.missing = missing
+    hider = Hider(["hair", "torso"], preset, library=library, network=backbone, **options)
+    hider.matcher.find = dropping_out(hider.matcher, missing)
     return hider
 
 

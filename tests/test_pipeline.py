@@ -156,8 +156,8 @@ def test_dilation_and_feather_are_percent_of_the_short_side(small: TemplateLibra
     planes = torch.zeros(1, 2, 200, 300)
     planes[0, 0, 100, 150] = 1
     hider = make(small, tiny, dilation=5, feather=2)
-    found = Found(torch.zeros(1, 200, 300, 3), planes, torch.zeros(1, 2, 200, 300), hider._matched(planes))
-    alpha = hider._alpha(found)[0]
+    found = Found(torch.zeros(1, 200, 300, 3), planes, torch.zeros(1, 2, 200, 300), hider.matcher.mask(planes))
+    alpha = hider._alpha(hider._weight(found))[0]
     assert int((alpha == 1).sum()) == 21 * 21
     assert float(alpha[100, 150 + 10 + 1]) < 1
     assert float(alpha[100, 150 + 10 + 1]) > 0
@@ -174,7 +174,7 @@ def test_a_group_named_in_an_exception_is_honoured_or_refused(tmp_path: Path, ti
         hider = Hider(["face"], threshold="0.9,face=0.25", **options)
     except AnonymotionError:
         return
-    assert hider._thresholds.tolist() == [0.25] * 4
+    assert hider.matcher.thresholds.tolist() == [0.25] * 4
 
 
 def test_the_network_is_a_setting_like_any_other() -> None:

@@ -36,7 +36,6 @@ from anonymotion.registry import AGGREGATIONS, BACKBONES, FACETS, FLOWS, NOISES
         {"threshold": 1.01},
         {"threshold": float("nan")},
         {"threshold": "0.5,hair=0"},
-        {"threshold": "hair=0.5"},
         {"threshold": "0.5,0.6"},
         {"threshold": "0.5;hair=0.4"},
         {"threshold": ""},
@@ -104,6 +103,19 @@ def test_per_attribute_values_are_parsed_and_printed() -> None:
     assert value.values() == (0.5, 0.25, 0.75)
     assert PerAttribute.parse(str(value), float) == value
     assert PerAttribute.parse("7", int)["anything"] == 7
+
+
+def test_a_value_for_one_attribute_leaves_the_others_as_the_preset_has_them() -> None:
+    base = PerAttribute(0.5, (("face", 0.4), ("eyes", 0.3), ("hand", 0.2)))
+    value = PerAttribute.parse("hand=0.6", float, base)
+    assert [value[name] for name in ("hair", "lips", "eyes", "hand")] == [0.5, 0.4, 0.3, 0.6]
+    value = PerAttribute.parse("face=0.7", float, base)
+    assert [value[name] for name in ("hair", "lips", "eyes", "hand")] == [0.5, 0.7, 0.7, 0.2]
+    assert PerAttribute.parse("0.9,hand=0.6", float, base)["eyes"] == 0.9
+    with pytest.raises(SettingsError, match="no default"):
+        PerAttribute.parse("hand=0.6", float)
+    changed = settings_for("strict", threshold="hair=0.4").threshold
+    assert (changed["hair"], changed["arm"]) == (0.4, Settings().threshold["arm"])
 
 
 def test_overrides_change_a_preset_and_none_changes_nothing() -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anonymotion.errors import AnonymotionError
     from anonymotion.pipeline import HiddenChunk, Hider
+    from anonymotion.policy import Policy
     from anonymotion.presets import Settings, settings_for
     from anonymotion.results import HideResult, Progress
     from anonymotion.run import FileOptions, hide_video
@@ -30,6 +31,7 @@ _HOMES = {
     "HiddenChunk": "pipeline",
     "HideResult": "results",
     "Hider": "pipeline",
+    "Policy": "policy",
     "Progress": "results",
     "Settings": "presets",
     "Template": "templates",
@@ -45,6 +47,7 @@ __all__ = [
     "HiddenChunk",
     "HideResult",
     "Hider",
+    "Policy",
     "Progress",
     "Settings",
     "Template",

@@ -44,17 +44,19 @@ class Found(NamedTuple):
     """T frames and what was found in each, on one device.
 
     frames: (T, H, W, 3) uint8.  saliency: (T, A, H, W) float32.  flow: (T, 2, H, W) float32 pixels to the previous
-    frame.  mask: (T, H, W) bool.
+    frame.  mask: (T, H, W) bool.  kept: (T, H, W) bool, what must stay visible, which is never joined; None: nothing.
     """
 
     frames: Tensor
     saliency: Tensor
     flow: Tensor
     mask: Tensor
+    kept: Tensor | None = None
 
     def part(self, start: int, stop: int) -> Found:
         """Frames `start` to `stop`; not copied, which would cost more than all else here."""
-        return Found(*(tensor[start:stop] for tensor in self))
+        frames, saliency, flow, mask = (tensor[start:stop] for tensor in self[:4])
+        return Found(frames, saliency, flow, mask, None if self.kept is None else self.kept[start:stop])
 
 
 class Continuity:

@@ -1,9 +1,9 @@
 """The paper's figure as code: `Hider._find`, then `Hider._cover`, read from left to right as the picture does.
 
     frame ──► backbone ──► patch keys ──┐
-                                        ├─► saliency ──► mask ──► (continuity ±n frames) ──► compositor ──► hidden frame
-    templates (picture + point + label)─┘                                  ▲                     ▲
-    frame, previous ──► flow ──────────────────────────────────────────────┴──► moved noise ─────┘
+                                        ├─► saliency ──► mask ──► continuity ──► policy ──► compositor ──► hidden frame
+    templates (picture + point + label)─┘                         (±n frames)                   ▲
+    frame, previous ──► flow ─────────────────────────────────────────┴──────► moved noise ─────┘
 
 A comparison method (`methods`) puts another picture in the place of the noise; named without attributes it covers
 the whole frame, and then neither backbone nor flow is there.
@@ -32,15 +32,16 @@ from anonymotion.backbone import Backbone
 from anonymotion.compositor import composite
 from anonymotion.continuity import Continuity, Found, dilate_with_motion
 from anonymotion.device import choose_device, is_out_of_memory
+from anonymotion.editing import Editor, Edits, Seconds
 from anonymotion.errors import DeviceError, SettingsError, WeightsError
 from anonymotion.flow import FlowEstimator, flow_to_previous, load_flow
+from anonymotion.matcher import Matcher
 from anonymotion.methods import load_method, load_person_mask
 from anonymotion.noise import NoiseField, make_noise
-from anonymotion.presets import Settings, settings_for
-from anonymotion.registry import FeatureSpec
+from anonymotion.policy import Policy
+from anonymotion.presets import Settings
 from anonymotion.results import Coverage, Stopwatch
-from anonymotion.saliency import aggregate, saliency_planes
-from anonymotion.template_bank import TemplateBank, build_bank
+from anonymotion.saliency import aggregate
 from anonymotion.templates import TemplateLibrary
 
 FrameLike = TypeVar("FrameLike", bound=np.ndarray | Tensor)
@@ -52,9 +53,10 @@ MAX_CHUNK_FRAMES = 8
 
 @dataclass
 class RunState:
-    """What is carried from chunk to chunk: frames held back, the last frame, and the noise field of this run alone."""
+    """What is carried from chunk to chunk: frames held back, the last frame, and edits and noise of this run alone."""
 
     continuity: Continuity
+    editor: Editor | None = None
     previous: Tensor | None = None
     noise: NoiseField | None = None
 
@@ -66,6 +68,7 @@ class HiddenChunk:
     frames, output: (T, H, W, 3) uint8.  saliency: (T, A, H, W) and alpha: (T, H, W), float32 in [0, 1].
     flow: (T, 2, H, W) float32 pixels to the previous frame, zeros where none was estimated (whole frame).
     noise: (T, H, W, 3) float32 in 0..255, what was put in the place of pixels.
+    edits: what a policy took away from the masks; None without one.
     """
 
     frames: Tensor
@@ -74,14 +77,18 @@ class HiddenChunk:
     alpha: Tensor
     flow: Tensor
     noise: Tensor
+    edits: Edits | None = None
 
 
 class Hider:
     """Hides attributes in a stream of frames of one size.
 
-    attributes: names of attributes and groups of the library, or one text with commas; None is for a comparison
-        method: what it covers by itself, for most the whole frame (then `attributes` is empty).
-    preset: `strict`, `paper` or `paper-debiased`; any field of `Settings` can be changed by keyword.
+    attributes: names of attributes and groups of the library, or one text with commas; None is for a policy that
+        names them or has masks or shapes to hide, or a comparison method: what it covers by itself, for most the
+        whole frame (then `attributes` is empty).
+    preset: `strict` (None), `paper` or `paper-debiased`; any field of `Settings` can be changed by keyword.
+    policy: what must stay visible, shapes, spans, own masks; its attributes, preset and settings count where they are
+        not given here.
     device: `auto`, `cpu` or `cuda`.  seed: for tests only; without it the noise is secret.
     library: a TemplateLibrary, by default the built-in one; `load_library()` has the user's own templates too.
     network: a Backbone that is loaded already; it must be the one that `settings.backbone` names.
@@ -94,8 +101,9 @@ class Hider:
     def __init__(
         self,
         attributes: Sequence[str] | str | None = None,
-        preset: str = "strict",
+        preset: str | None = None,
         *,
+        policy: Policy | None = None,
         device: str = "auto",
         seed: int | None = None,
         library: TemplateLibrary | None = None,
@@ -105,32 +113,38 @@ class Hider:
         person_weights: Path | None = None,
         **settings: Any,
     ) -> None:
-        self.settings: Settings = settings_for(preset, **settings)
+        self.policy = (policy or Policy()).overridden(attributes=attributes, preset=preset, settings=settings)
+        self.settings: Settings = self.policy.effective_settings()
         self.device = choose_device(device)
         if seed is not None and not (isinstance(seed, int) and 0 <= seed < 2**63):
             raise SettingsError(f"seed {seed!r} is not a whole number from 0 to 2**63 - 1")
         self.seed = seed
         library = library or TemplateLibrary.load()
         self.method = load_method(self.settings.method)
-        self.attributes = self._covered(attributes, library)
+        self.attributes = self._covered(library)
+        self.kept = self.policy.kept(library)
         library.check_names(self.settings.names_per_attribute())
         if network is not None and network.name != self.settings.backbone:
             raise SettingsError(f"the network given is {network.name}, but the settings name {self.settings.backbone}")
         self.person_mask = load_person_mask(self.settings.person_mask, person_weights, self.device.device)
         self.backbone: Backbone | None = None
         self.flow: FlowEstimator | None = None
-        self._banks: list[TemplateBank] = []
-        if self.attributes:
+        if not self.covers_whole_frame or self.kept:
             self.backbone, self.flow = self._networks(network, backbone_weights, flow_weights)
-            if self.backbone is not None:
-                self._banks = self._build_banks(library, self.backbone)
-        self._thresholds = torch.tensor([self.settings.threshold[name] for name in self.attributes])
-        self._thresholds = self._thresholds.to(self.device.device)
+        self.matcher = Matcher(
+            self.settings,
+            library,
+            self.attributes,
+            self.kept,
+            backbone=self.backbone,
+            person_mask=self.person_mask,
+            device=self.device.device,
+        )
         self.stopwatch = Stopwatch()
 
-    def _covered(self, attributes: Sequence[str] | str | None, library: TemplateLibrary) -> tuple[str, ...]:
-        """The attributes asked for, or those that the method covers by itself; none of them: the whole frame."""
-        method, name = self.method, self.settings.method
+    def _covered(self, library: TemplateLibrary) -> tuple[str, ...]:
+        """The attributes asked for, or those that the method covers by itself; none: the whole frame, or regions."""
+        method, name, attributes = self.method, self.settings.method, self.policy.asked(library)
         if self.settings.at_native and not (method and method.has_scale):
             raise SettingsError(f"at_native is for pixelate and blur: it means nothing to method {name}, leave it out")
         if self.settings.person_mask != "ours":
@@ -141,33 +155,25 @@ class Hider:
                 )
             return ("person",)
         if attributes is not None:
-            return library.expand(attributes.split(",") if isinstance(attributes, str) else attributes)
-        if method is None:
+            return attributes
+        if method is None and not self.policy.marks_regions:
             raise SettingsError(
-                f"no attributes were named, and method {name} hides nothing else: name some with --attributes"
+                f"no attributes were named, and method {name} hides nothing else: name some with --attributes, or give "
+                "--include or --masks"
             )
-        return library.expand(method.covers) if method.covers else ()
+        return library.expand(method.covers) if method is not None and method.covers else ()
 
-    def _build_banks(self, library: TemplateLibrary, backbone: Backbone) -> list[TemplateBank]:
-        contrast = {name: self.settings.contrast[name] for name in self.attributes}
-        return [
-            build_bank(
-                library,
-                backbone,
-                spec,
-                names,
-                exemplars=self.settings.exemplars,
-                contrast=contrast if self.settings.weighs_rivals else None,
-            )
-            for spec, names in self._attributes_by_spec().items()
-        ]
+    @property
+    def covers_whole_frame(self) -> bool:
+        """Whether a comparison method covers everything: nothing was named that it should cover."""
+        return not self.attributes and not self.policy.marks_regions
 
     def _networks(
         self, network: Backbone | None, backbone_weights: Path | None, flow_weights: Path | None
     ) -> tuple[Backbone | None, FlowEstimator]:
         device = self.device.device
         try:
-            if self.person_mask is None:
+            if self.kept or (self.attributes and self.person_mask is None):
                 network = network or Backbone.load(self.settings.backbone, device, backbone_weights)
             else:
                 network = None
@@ -187,41 +193,44 @@ class Hider:
                 "--flow-weights (RAFT-large); --preset paper-debiased needs neither"
             ) from error
 
-    def _attributes_by_spec(self) -> dict[FeatureSpec, list[str]]:
-        groups: dict[FeatureSpec, list[str]] = {}
-        for name in self.attributes:
-            groups.setdefault(self.settings.spec_of(name), []).append(name)
-        return groups
-
-    def hide(self, frames: Iterable[FrameLike]) -> Iterator[FrameLike]:
+    def hide(
+        self, frames: Iterable[FrameLike], times: Iterable[tuple[Seconds, Seconds]] | None = None
+    ) -> Iterator[FrameLike]:
         """Take frames, (H, W, 3) uint8 RGB of one size, numpy or torch; give as many of the same kind.
 
         Streams: a frame comes out once its chunk is full and the `look_ahead` frames after it are there, or the input
-        has ended.  Each call is a run of its own, with new noise.
+        has ended.  Each call is a run of its own, with new noise.  times: of each frame when it appears and when it
+        goes, in seconds after the first; a policy with spans needs them.
         """
-        for chunk, kind in self._batches(frames):
+        for chunk, kind in self._batches(frames, times):
             for image in chunk.output.cpu():
                 yield image.numpy() if issubclass(kind, np.ndarray) else image
 
     def saliency(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """For each frame, (H, W, 3) uint8, the frame and its saliency planes, (A, H, W) float32 in [0, 1].
 
-        Raises SettingsError where a comparison method covers the whole frame.
+        Raises SettingsError where no attribute is to be found: shapes, masks, the whole frame.
         """
         if not self.attributes:
-            raise SettingsError(f"method {self.settings.method} covers the whole frame: name attributes to find")
+            raise SettingsError("no attributes are named, only shapes, masks or the whole frame: name some to find")
         for batch in self._grouped(frames):
             chunk = self._to_chunk(batch, None)
-            planes = self._saliency(chunk)
+            planes = self.matcher.find(chunk).saliency
             yield from zip(batch, planes.cpu().numpy(), strict=True)
 
-    def explain(self, frames: Iterable[FrameLike]) -> Iterator[HiddenChunk]:
+    def explain(
+        self, frames: Iterable[FrameLike], times: Iterable[tuple[Seconds, Seconds]] | None = None
+    ) -> Iterator[HiddenChunk]:
         """As `hide`, but with saliency, mask, flow and noise of every frame, in chunks on the device."""
-        for chunk, _ in self._batches(frames):
+        for chunk, _ in self._batches(frames, times):
             yield chunk
 
-    def _batches(self, frames: Iterable[FrameLike]) -> Iterator[tuple[HiddenChunk, type]]:
-        state = RunState(Continuity(self.settings.look_ahead if self._has_masks else 0))
+    def _batches(
+        self, frames: Iterable[FrameLike], times: Iterable[tuple[Seconds, Seconds]] | None
+    ) -> Iterator[tuple[HiddenChunk, type]]:
+        state = RunState(Continuity(self.settings.look_ahead if self.matcher.decides_by_threshold else 0))
+        if self.policy.edits:
+            state.editor = Editor(self.policy, times)
         kind: type = np.ndarray
         for batch in self._grouped(frames):
             kind = type(batch[0])
@@ -234,6 +243,8 @@ class Hider:
                 yield self._cover(part, state), kind
         for part in state.continuity.flush():
             yield self._cover(part, state), kind
+        if state.editor is not None:
+            state.editor.finish()
 
     @staticmethod
     def _grouped(frames: Iterable[FrameLike]) -> Iterator[list[FrameLike]]:
@@ -276,8 +287,7 @@ class Hider:
     def _find(self, frames: Tensor, state: RunState) -> Found:
         """The left half of the picture: what matches in each frame, and how the scene moves."""
         with self.stopwatch("match"):
-            saliency = self._saliency(frames)
-            mask = self._matched(saliency)
+            matched = self.matcher.find(frames)
         with self.stopwatch("flow"):
             # with every method, so that runs which differ in nothing else have the same mask and flow
             if self.flow is None:
@@ -285,56 +295,48 @@ class Hider:
             else:
                 flow = flow_to_previous(self.flow, frames, state.previous)
         state.previous = frames[-1]
-        return Found(frames, saliency, flow, mask)
+        return Found(frames, matched.saliency, flow, matched.mask, matched.kept)
 
     def _cover(self, found: Found, state: RunState) -> HiddenChunk:
         """The right half of the picture: from the mask that is final to the hidden frames."""
-        frames, saliency, flow, _ = found
+        frames, edits = found.frames, None
         with self._enough_memory(frames):
             with self.stopwatch("mask"):
-                alpha = self._alpha(found)
+                weight = self._weight(found)
+                if state.editor is None:
+                    alpha = self._alpha(weight)
+                else:
+                    regions = state.editor.take(
+                        len(frames), (frames.shape[1], frames.shape[2]), found.kept, frames.device
+                    )
+                    edits = regions.given_back(weight)
+                    alpha = self._alpha(regions.edit(weight)).masked_fill_(regions.free, 0)
             with self.stopwatch("noise"):
                 if self.method is not None:
                     noise = self.method.replacement(frames, alpha, self.settings.at_native)
                 else:
                     if state.noise is None:
                         state.noise = self._new_noise((frames.shape[1], frames.shape[2]))
-                    noise = state.noise.chunk(flow)
+                    noise = state.noise.chunk(found.flow)
             with self.stopwatch("composite"):
                 output = composite(frames, alpha, noise)
-        return HiddenChunk(frames, output, saliency, alpha, flow, noise)
+        return HiddenChunk(frames, output, found.saliency, alpha, found.flow, noise, edits)
 
-    def _saliency(self, frames: Tensor) -> Tensor:
-        """Eq. 1 and 2: patch keys of the frames against the templates, (T, A, H, W); no planes for a whole frame."""
-        if self.person_mask is not None:
-            return self.person_mask.planes(frames)
-        if self.backbone is None:
-            return torch.zeros(len(frames), 0, *frames.shape[1:3], device=frames.device)
-        found = self.backbone.extract(frames, [bank.spec for bank in self._banks])
-        features = [found[bank.spec] for bank in self._banks]
-        return saliency_planes(features, self._banks, self.attributes, self.settings.exemplar_aggregation)
-
-    @property
-    def _has_masks(self) -> bool:
-        """Whether pixels are replaced where something was found: not everywhere, and not by a soft weight."""
-        return bool(self.attributes) and self.settings.composite == "replace"
-
-    def _matched(self, saliency: Tensor) -> Tensor:
-        """Where each frame by itself reaches a threshold, (T, H, W) bool; nowhere if that decides nothing."""
-        if not self._has_masks:
-            return torch.zeros(len(saliency), *saliency.shape[2:], dtype=torch.bool, device=saliency.device)
-        return masks.threshold_union(saliency, self._thresholds)
-
-    def _alpha(self, found: Found) -> Tensor:
-        """Weight of the noise: the aggregated saliency itself (eq. 5), or 1 inside the grown mask or everywhere."""
+    def _weight(self, found: Found) -> Tensor:
+        """What a policy edits, (T, H, W): the aggregated saliency (eq. 5); or a mask, bool: grown, everything or nothing."""
+        mask = found.mask
         if not self.attributes:
-            return torch.ones(found.mask.shape, device=found.mask.device)
-        if not self._has_masks:
+            return torch.full_like(mask, self.covers_whole_frame)
+        if not self.matcher.decides_by_threshold:
             return aggregate(found.saliency, self.settings.attribute_aggregation)[:, 0]
-        percent = min(found.mask.shape[-2:]) / 100
-        mask = dilate_with_motion(found.mask, found.flow, self.settings.motion_dilation)
-        mask = masks.dilate(mask, round(self.settings.dilation * percent))
-        return masks.soft_rim(mask, round(self.settings.feather * percent))
+        mask = dilate_with_motion(mask, found.flow, self.settings.motion_dilation)
+        return masks.dilate(mask, round(self.settings.dilation * min(mask.shape[-2:]) / 100))
+
+    def _alpha(self, weight: Tensor) -> Tensor:
+        """Weight of the noise, (T, H, W) float32: a soft weight as it is, a mask with a soft rim around it."""
+        if weight.dtype != torch.bool:
+            return weight
+        return masks.soft_rim(weight, round(self.settings.feather * min(weight.shape[-2:]) / 100))
 
     def _new_noise(self, size_hw: tuple[int, int]) -> NoiseField:
         return make_noise(
@@ -351,7 +353,9 @@ class Hider:
         """What decided where: `source`, and the SHA-256 of the weights of a person mask that is not ours."""
         if self.person_mask is not None:
             return {"source": self.person_mask.name, "weights_sha256": self.person_mask.fingerprint}
-        return {"source": "templates" if self.attributes else "whole frame"}
+        if self.attributes:
+            return {"source": "templates"}
+        return {"source": "whole frame" if self.covers_whole_frame else "regions"}
 
     @property
     def networks(self) -> dict[str, Any]:
@@ -365,8 +369,9 @@ class Hider:
     def measure(self, chunk: HiddenChunk, coverage: Coverage) -> None:
         """Add a chunk's hidden shares to `coverage`."""
         hidden, shares = hidden_shares(chunk, self.settings, self.attributes)
-        for value, row in zip(hidden.tolist(), shares.tolist(), strict=True):
-            coverage.add(value, row, matched=value > 0)
+        outside = chunk.edits.outside if chunk.edits is not None else (False,) * len(hidden)
+        for value, row, unsought in zip(hidden.tolist(), shares.tolist(), outside, strict=True):
+            coverage.add(value, row, matched=value > 0 or unsought)
 
 
 def hidden_shares(chunk: HiddenChunk, settings: Settings, attributes: Sequence[str]) -> tuple[Tensor, Tensor]:

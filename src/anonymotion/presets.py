@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 from anonymotion.errors import SettingsError
 from anonymotion.registry import (
     AGGREGATIONS,
+    ATTRIBUTE_NAME,
     BACKBONES,
     FACETS,
     FLOWS,
@@ -48,24 +49,34 @@ class PerAttribute(Generic[T]):
     exceptions: tuple[tuple[str, T], ...] = ()
 
     @classmethod
-    def parse(cls, text: str, number: Callable[[str], T]) -> PerAttribute[T]:
-        """Read `DEFAULT[,NAME=VALUE...]`.  Raises SettingsError."""
+    def parse(cls, text: str, number: Callable[[str], T], base: PerAttribute[T] | None = None) -> PerAttribute[T]:
+        """Read `DEFAULT[,NAME=VALUE...]`, or with a `base` also `NAME=VALUE,...`, which leaves the rest of it as it is.
+
+        Raises SettingsError.
+        """
         default: T | None = None
         exceptions: list[tuple[str, T]] = []
         try:
             for part in text.split(","):
                 name, separator, value = part.partition("=")
                 if separator:
-                    exceptions.append((name.strip().lower(), number(value)))
+                    name = name.strip().lower()
+                    if not ATTRIBUTE_NAME.fullmatch(name):
+                        raise ValueError(f"{name!r} is no name")
+                    exceptions.append((name, number(value)))
                 elif default is None:
                     default = number(part)
                 else:
                     raise ValueError("two defaults")
         except ValueError as error:
             raise SettingsError(f"{text!r} is not of the form DEFAULT,NAME=VALUE,... ({error})") from error
-        if default is None:
+        if default is not None:
+            return cls(default, tuple(exceptions))
+        if base is None:
             raise SettingsError(f"{text!r} has no default: put a value without a name in front")
-        return cls(default, tuple(exceptions))
+        # What is said of a group now counts more than what the base says of one of its members.
+        said = {member for name, _ in exceptions for member in (name, *GROUPS.get(name, ()))}
+        return cls(base.default, (*exceptions, *(item for item in base.exceptions if item[0] not in said)))
 
     def __getitem__(self, attribute: str) -> T:
         """The exception of the attribute itself, else of the first group that has it, else the default."""
@@ -112,7 +123,7 @@ class Settings:
     attribute_aggregation: str = _option("max", f"over attributes, for --composite blend: {_one_of(AGGREGATIONS)}")
     threshold: PerAttribute[float] = _option(
         PerAttribute(0.5, (("face", 0.42), ("hand", 0.35), ("torso", 0.25), ("leg", 0.4), ("arm", 0.2))),
-        "saliency in 0..1 from which a pixel is hidden, for --composite replace; 0.5,hair=0.4",
+        "saliency in 0..1 from which a pixel is hidden, for --composite replace; hair=0.4 changes that one, 0.5 all",
     )
     contrast: PerAttribute[float] = _option(
         PerAttribute(0.1, (("face", 0.3), ("body", 0.3), ("hair", 0.05))),
@@ -289,7 +300,7 @@ def settings_for(preset: str = "strict", **overrides: Any) -> Settings:
     for name, number in (("layer", int), ("facet", str), ("threshold", float), ("contrast", float)):
         value = changes.get(name)
         if isinstance(value, str):
-            changes[name] = PerAttribute.parse(value, number)
+            changes[name] = PerAttribute.parse(value, number, getattr(PRESETS[preset], name))
         elif value is not None and not isinstance(value, PerAttribute):
             if not isinstance(value, int | float) or value != value or number(value) != value:
                 raise SettingsError(f"{name} {value!r} is not {'a whole' if number is int else 'a'} number")

@@ -8,6 +8,7 @@ Not here: building any of it (backbone, flow, noise, saliency), presets of them 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -15,6 +16,9 @@ from anonymotion.errors import SettingsError
 
 Facet = Literal["key", "query", "value", "token"]
 FACETS: tuple[Facet, ...] = get_args(Facet)
+
+# Names become parts of file names and of flags such as `--threshold 0.5,logo=0.4`.
+ATTRIBUTE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 ATTRIBUTES = ("hair", "forehead", "eyes", "cheek", "lips", "hand", "arm", "torso", "leg")
 GROUPS: dict[str, tuple[str, ...]] = {

@@ -84,13 +84,14 @@ class Report:
         found = hidden_shares(chunk, self._settings, self._attributes)
         hidden, shares = (share.tolist() for share in found)
         peaks = chunk.saliency.amax(dim=(2, 3)).tolist()
+        outside = chunk.edits.outside if chunk.edits is not None else (False,) * len(hidden)
         for t, agreement in enumerate(self._agreements(chunk)):
             index = len(self._hidden)
             self._hidden.append(hidden[t])
             for number in range(len(self._attributes)):
                 self._shares[number].append(shares[t][number])
                 self._peaks[number].append(peaks[t][number])
-            if self._replaces:
+            if self._replaces and not outside[t]:
                 self._doubt(index, hidden[t], peaks[t], *agreement)
             if self._thumbnails_wanted:
                 self._keep_picture(index, chunk.output[t])

@@ -95,7 +95,8 @@ class HideResult:
     output: the path that was asked for.  frames: how many were written.  attributes: empty where a comparison
     method covered the whole frame.  mask: where it came from.  not_for_release: why the output must
     not be published (empty if there is no known reason).  notes: sentences about what was dropped or changed.
-    seconds: wall time in all and per stage.
+    seconds: wall time in all and per stage.  policy: what it said, which parts arguments set, and what it took away
+    from the masks (`given_back`); empty without one.
     """
 
     output: str
@@ -112,6 +113,7 @@ class HideResult:
     notes: tuple[str, ...]
     seconds: dict[str, float]
     versions: dict[str, str]
+    policy: dict[str, Any] = field(default_factory=dict)
 
     @property
     def frames_per_second(self) -> float:

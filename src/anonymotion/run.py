@@ -17,9 +17,12 @@ from typing import Any, Literal
 import numpy as np
 
 from anonymotion import video
-from anonymotion.errors import NothingMatchedError, SettingsError
+from anonymotion.editing import GivenBack
+from anonymotion.errors import AnonymotionError, NothingMatchedError, SettingsError
 from anonymotion.exports import DUMP_FILES, HEAT_MAP_FILES, DumpWriter, MaskWriter, save_picture
+from anonymotion.own_masks import MaskFolder
 from anonymotion.pipeline import Hider
+from anonymotion.policy import Policy
 from anonymotion.presets import PRESETS
 from anonymotion.registry import BACKBONES
 from anonymotion.report import Report
@@ -77,17 +80,17 @@ class FileOptions:
         rate = Fraction(str(self.frame_rate))  # 29.97 is meant as written, not as its nearest binary fraction
         return video.open_source(source, frame_rate=rate, allow_truncated=self.allow_truncated)
 
-    def check_places(self, source: Path, output: Path) -> None:
+    def check_places(self, source: Path, output: Path, own_masks: Path | None = None) -> None:
         """Raise SettingsError unless source, output, masks and dump are usable paths, none in another's place.
 
         A folder that is replaced (`force`) must not hold what is read, nor anything else that is written.
         """
         named = {"the input": source, "the output": output, "--export-masks": self.masks, "--dump": self.dump}
-        named["--report"] = self.report
+        named.update({"--report": self.report, "--masks": own_masks})
         places = {what: _resolved(path) for what, path in named.items() if path is not None}
         for what, place in places.items():
             for other, container in places.items():
-                inside = container == place or (container in place.parents and other != "the input")
+                inside = container == place or (container in place.parents and other not in ("the input", "--masks"))
                 if what != other and inside:
                     raise SettingsError(f"{what} ({place.name}) is or lies in {other}: give each a place of its own")
 
@@ -109,26 +112,30 @@ def hide_video(
     source: str | Path,
     output: str | Path,
     attributes: list[str] | str | None = None,
-    preset: str = "strict",
+    preset: str | None = None,
     *,
+    policy: Policy | None = None,
     files: FileOptions | None = None,
     progress: ProgressCallback | None = None,
     **options: Any,
 ) -> HideResult:
     """Hide `attributes` in the video, GIF, picture or folder of pictures `source`; write `output`.
 
-    Without `attributes` a comparison method (`method=`) covers the whole frame, or the person.
+    Without `attributes`, here or in `policy`, a comparison method (`method=`) covers the whole frame, or the person;
+    a policy may also have shapes or masks of one's own to hide.  What is given here counts before the policy's.
     `options` are those of `Hider`: device, seed, library, weights files, and any field of `Settings`.
     Raises an AnonymotionError, and then leaves nothing at `output`; NothingMatchedError if no pixel of any
     frame was selected by a replacing preset (unless `files.allow_empty`).
     """
     source, output = Path(source), Path(output)
-    files = files or FileOptions()
-    files.check_places(source, output)
+    files, policy = files or FileOptions(), policy or Policy()
+    files.check_places(source, output, policy.masks)
     started = time.perf_counter()
     with ExitStack() as stack:
         # Files first: a mistyped path should not wait for a network to load.
         reader = stack.enter_context(files.open(source))
+        if policy.masks is not None:
+            _check_masks(policy.masks, reader, files)
         sink = stack.enter_context(
             video.open_sink(
                 output,
@@ -144,7 +151,7 @@ def hide_video(
             masks = stack.enter_context(HiddenFolder(files.masks, force=files.force))
         if files.dump is not None:
             dump = stack.enter_context(HiddenFolder(files.dump, DUMP_FILES, force=files.force, private=True))
-        hider = Hider(attributes, preset, **options)
+        hider = Hider(attributes, preset, policy=policy, **options)
         report = None
         if files.report is not None:
             report = Report(files.report, source, hider, force=files.force, thumbnails=files.report_thumbnails)
@@ -158,18 +165,17 @@ def hide_video(
         # A block mean or black may well be what was there; noise cannot.
         is_noise = hider.settings.composite == "replace" and hider.settings.method == "noise"
         writer = video.HiddenWriter(sink, reader.info, must_differ=is_noise)
-        coverage = _hide_frames(hider, reader, writer, extras, progress)
-        if hider.settings.composite == "replace" and coverage.largest == 0 and not files.allow_empty:
-            raise NothingMatchedError(
-                f"{' and '.join(hider.attributes)} matched nothing in {coverage.frames} frames, so nothing was "
-                "written: choose other attributes, lower --threshold, or pass --allow-empty to write it as it is"
-            )
+        coverage, given_back = _hide_frames(hider, reader, writer, extras, progress)
+        if coverage.largest == 0 and not files.allow_empty:
+            error = _nothing_hidden(hider, coverage, given_back)
+            if error is not None:
+                raise error
         with hider.stopwatch("verify"):
             finished = writer.verify()
         audio = "none" if not reader.info.audio else "copy" if sink.keeps_audio else "drop"
-        notes = (*reader.notes, *sink.notes, *_warnings(hider, audio))
+        notes = (*reader.notes, *sink.notes, *_warnings(hider, audio), *given_back.warnings(hider.policy))
         seconds = {**hider.stopwatch.seconds, "total": time.perf_counter() - started}
-        result = _result(hider, output, files, coverage, audio, notes, seconds)
+        result = _result(hider, output, files, coverage, given_back, audio, notes, seconds)
         if report is not None:
             report.complete(result, finished, writer.times_seconds, source, names_source=files.report_source)
         commit_all([part for part in (masks, dump, report, sink) if part is not None])
@@ -182,21 +188,75 @@ def _hide_frames(
     writer: video.HiddenWriter,
     extras: list[MaskWriter | DumpWriter | Report],
     progress: ProgressCallback | None,
-) -> Coverage:
-    """Every frame from `reader` through `hider` to `writer`, with its mask; how much was hidden."""
-    coverage = Coverage(hider.attributes)
+) -> tuple[Coverage, GivenBack]:
+    """Every frame from `reader` through `hider` to `writer`, with its mask; how much was hidden, and given back."""
+    coverage, given_back = Coverage(hider.attributes), GivenBack()
     pending: deque[video.Frame] = deque()
+    moments: deque[tuple[Fraction, Fraction]] = deque()
     decoded = hider.stopwatch.iterate("decode", iter(reader))
-    for chunk in hider.explain(_recorded(decoded, pending)):
+    times = None
+    if hider.policy.needs_times:
+        decoded, times = _timed(decoded, moments, reader.info.frame_rate), iter(moments.popleft, None)
+    for chunk in hider.explain(_recorded(decoded, pending), times):
         for extra in extras:
             extra.write(chunk)
         hider.measure(chunk, coverage)
+        if chunk.edits is not None:
+            given_back.add(chunk.edits)
         with hider.stopwatch("encode"):
             for image, mask in zip(chunk.output.cpu().numpy(), chunk.alpha.cpu().numpy(), strict=True):
                 writer.write(image, pending.popleft(), mask)
         if progress is not None:
             progress(Progress(coverage.frames, reader.info.frame_count))
-    return coverage
+    return coverage, given_back
+
+
+def _check_masks(folder: Path, reader: video.Source, files: FileOptions) -> None:
+    """Raise InputError if one's own masks cannot fit the input; what can be said before any frame is read."""
+    masks = MaskFolder(folder)
+    if reader.info.frame_count is not None and not files.allow_truncated:
+        masks.check_count(reader.info.frame_count)
+    masks.read(0, (reader.info.height, reader.info.width))
+
+
+def _nothing_hidden(hider: Hider, coverage: Coverage, given_back: GivenBack) -> AnonymotionError | None:
+    """Why no pixel of any frame was hidden, as an error; None for a blend, which has no pixel that it hides whole."""
+    outside = given_back.frames_outside_spans
+    if outside and outside == coverage.frames:
+        spans = ", ".join(map(str, hider.policy.spans))
+        return SettingsError(
+            f"none of the {outside} frames lies in the spans {spans}: give others; nothing was written"
+        )
+    if hider.settings.composite != "replace":
+        return None
+    inside = f"{coverage.frames - outside} frames" + (" inside the spans" if outside else "")
+    if given_back.frames_kept or given_back.frames_excluded:
+        return NothingMatchedError(
+            f"all that was found in {inside} was to be kept visible or lies in excluded shapes, so nothing was "
+            "written: keep or exclude less, or pass --allow-empty to write it as it is"
+        )
+    what = " and ".join(hider.attributes) or "masks and shapes"
+    return NothingMatchedError(
+        f"{what} matched nothing in {inside}, so nothing was written: choose other attributes, lower --threshold, or "
+        "pass --allow-empty to write it as it is"
+    )
+
+
+def _timed(
+    frames: Iterator[video.Frame], moments: deque[tuple[Fraction, Fraction]], rate: Fraction | None
+) -> Iterator[video.Frame]:
+    """The same frames; when each appears and goes is put into `moments`, in seconds after the first one appears.
+
+    A frame that does not say how long it is shown, or says less than the mean, is taken to last as long as the mean:
+    it is hidden if any of that lies in a span.
+    """
+    start: Fraction | None = None
+    for frame in frames:
+        begin = frame.pts * frame.time_base
+        start = begin if start is None else start
+        said = Fraction(0) if frame.duration is None else frame.duration * frame.time_base
+        moments.append((begin - start, begin - start + max(said, 1 / rate if rate else said)))
+        yield frame
 
 
 def saliency_video(
@@ -277,6 +337,7 @@ def _result(
     output: Path,
     files: FileOptions,
     coverage: Coverage,
+    given_back: GivenBack,
     audio: str,
     notes: tuple[str, ...],
     seconds: dict[str, float],
@@ -311,4 +372,5 @@ def _result(
         notes=notes,
         seconds=seconds,
         versions=library_versions(),
+        policy={**hider.policy.as_json(), "given_back": given_back.as_json()} if hider.policy.stated else {},
     )

@@ -13,7 +13,6 @@ import difflib
 import hashlib
 import io
 import json
-import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -24,14 +23,11 @@ from typing import Any
 import numpy as np
 
 from anonymotion.errors import TemplateError, UnknownAttributeError
-from anonymotion.registry import ATTRIBUTES, GROUPS
+from anonymotion.registry import ATTRIBUTE_NAME, ATTRIBUTES, GROUPS
 
 BUILTIN_FOLDER = Path(__file__).parent / "library"
 SCHEMA_VERSION = 1
 PICTURE_KINDS = ("photograph", "rendered", "background", "own")
-
-# Names become parts of file names and of flags such as `--threshold 0.5,logo=0.4`.
-ATTRIBUTE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anonymotion.cli.console import means_of, print_json, progress_bar, reported, show, tell
+from anonymotion.cli.console import means_of, print_json, progress_bar, reported, show, tell, what_of
 from anonymotion.cli.options import (
     FILES,
     MACHINE,
@@ -23,21 +23,29 @@ from anonymotion.cli.options import (
     AttributesOrNone,
     BackboneWeights,
     Device,
+    Exclude,
     FlowWeights,
     Force,
     FrameRate,
+    Include,
+    Keep,
     Library,
     Output,
+    OwnMasks,
     PersonWeights,
+    PolicyFile,
     Preset,
+    PresetOrNone,
     Quiet,
     Report,
     ReportSource,
     ReportThumbnails,
     Source,
+    Spans,
     parse_frame_rate,
     with_setting_flags,
 )
+from anonymotion.cli.policy_commands import policy_app
 from anonymotion.cli.template_commands import template_app
 
 app = typer.Typer(
@@ -49,6 +57,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(template_app, name="template")
+app.add_typer(policy_app, name="policy")
 
 
 def main() -> None:
@@ -67,7 +76,13 @@ def hide(
     source: Source,
     output: Output,
     attributes: AttributesOrNone = None,
-    preset: Preset = "strict",
+    preset: PresetOrNone = None,
+    keep: Keep = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    span: Spans = None,
+    masks: OwnMasks = None,
+    policy: PolicyFile = None,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -107,12 +122,17 @@ def hide(
     **settings: Any,
 ) -> None:
     """Hide attributes in a video: their pixels become noise that moves with the scene."""
-    if attributes is None and settings.get("method", "noise") == "noise":
+    if attributes is None and settings.get("method", "noise") == "noise" and not (include or masks or policy):
         raise typer.BadParameter("name what to hide, e.g. face,hair", param_hint="'--attributes' / '-a'")
     with reported(as_json) as completed:
+        from anonymotion.policy import Policy
         from anonymotion.run import FileOptions, hide_video
         from anonymotion.user_library import load_library
 
+        chosen = Policy() if policy is None else Policy.load(policy)
+        chosen = chosen.overridden(
+            keep=None if keep is None else keep.split(","), include=include, exclude=exclude, spans=span, masks=masks
+        )
         files = FileOptions(
             audio=audio,  # type: ignore[arg-type]  # checked by FileOptions
             quality=quality,
@@ -134,6 +154,7 @@ def hide(
                 output,
                 attributes,
                 preset,
+                policy=chosen,
                 files=files,
                 progress=progress,
                 device=device,
@@ -148,12 +169,12 @@ def hide(
         if as_json:
             print_json(result.as_json())
         for note in result.notes:
-            tell(note)
+            tell(note, warning=note.startswith("kept visible"))
         for reason in result.not_for_release:
             tell(f"not for release: {reason}", warning=True)
         share, empty = result.coverage["hidden_share_mean"], result.coverage["frames_without_match"]
         tell(
-            f"hid {', '.join(result.attributes) or 'the whole frame'} in {result.frames} frames ({share:.1%} of the "
+            f"hid {what_of(result)} in {result.frames} frames ({share:.1%} of the "
             f"pixels) with {means_of(result)} on {result.device['name']}, "
             f"{result.frames_per_second:.1f} frames/s, audio: {result.audio}"
         )

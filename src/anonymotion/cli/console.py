@@ -88,10 +88,17 @@ def means_of(result: HideResult) -> str:
     """What hid, in a few words: the networks of our method, or a comparison method and where its mask came from."""
     method, mask = result.settings["method"], result.mask["source"]
     if method == "noise":
-        return f"{result.backbone['name']} and {result.flow}"
+        return f"{'no matching' if mask == 'regions' else result.backbone['name']} and {result.flow}"
     if mask == "templates":
         mask = f"templates, {result.backbone['name']}"
     return str(method) if mask == "whole frame" else f"{method} (mask: {mask})"
+
+
+def what_of(result: HideResult) -> str:
+    """What was hidden, in a few words."""
+    policy, names = result.policy, list(result.attributes)
+    regions = ["the given shapes"] * bool(policy.get("include")) + ["own masks"] * bool(policy.get("own_masks"))
+    return ", ".join([*names, *regions]) or "the whole frame"
 
 
 def show(line: str) -> None:

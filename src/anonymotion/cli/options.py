@@ -20,6 +20,7 @@ from anonymotion.presets import PRESETS, Settings
 
 PIXELS = "What decides each pixel (defaults are those of --preset strict)"
 FILES = "Files"
+CONTROLS = "What stays visible, where and when"
 MACHINE = "Machine"
 
 Source = Annotated[Path, typer.Argument(help="video, GIF, picture, or folder of numbered pictures", metavar="INPUT")]
@@ -28,9 +29,12 @@ NAMES = "names with commas; groups: face, body, person; see `template list`"
 Attributes = Annotated[str, typer.Option("--attributes", "-a", help=NAMES)]
 AttributesOrNone = Annotated[
     str | None,
-    typer.Option("--attributes", "-a", help=f"{NAMES}; only another --method than noise does without"),
+    typer.Option("--attributes", "-a", help=f"{NAMES}; --policy, --include, --masks and --method can do without"),
 ]
 Preset = Annotated[str, typer.Option("--preset", help=" | ".join(PRESETS))]
+PresetOrNone = Annotated[
+    str | None, typer.Option("--preset", help=f"{' | '.join(PRESETS)}  [strict]", show_default=False)
+]
 Device = Annotated[str, typer.Option("--device", help="auto | cpu | cuda", rich_help_panel=MACHINE)]
 Force = Annotated[bool, typer.Option("--force", help="replace an existing output", rich_help_panel=FILES)]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document on standard output")]
@@ -52,6 +56,31 @@ ReportThumbnails = Annotated[
 ReportSource = Annotated[
     bool,
     typer.Option("--report-source", help="with the name and the SHA-256 of the input in it", rich_help_panel=FILES),
+]
+Keep = Annotated[
+    str | None, typer.Option("--keep", help="names that must stay visible, and win", rich_help_panel=CONTROLS)
+]
+SHAPE = "x0,y0,x1,y1 or 'x,y x,y x,y'; pixels or 20%; @00:10-00:20 at the end; repeatable"
+Include = Annotated[
+    list[str] | None, typer.Option("--include", help=f"shape to hide: {SHAPE}", rich_help_panel=CONTROLS)
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", help="shape to leave visible, in the same form", rich_help_panel=CONTROLS),
+]
+Spans = Annotated[
+    list[str] | None,
+    typer.Option("--span", help="hide only then: 00:10-00:20, 00:10- or -00:20; repeatable", rich_help_panel=CONTROLS),
+]
+OwnMasks = Annotated[
+    Path | None,
+    typer.Option(
+        "--masks", help="folder of %06d.png, one per frame: 128 and above is hidden", rich_help_panel=CONTROLS
+    ),
+]
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option("--policy", help="TOML file with any of this; flags count before it", rich_help_panel=CONTROLS),
 ]
 BackboneWeights = Annotated[
     Path | None,

@@ -1,0 +1,108 @@
+"""The left of the picture, frame by frame: patch descriptors, saliency planes, and where they reach a threshold.
+
+What is to stay visible (`keep` of a policy) is found in the same pass of the network as what is to be hidden, with
+banks of its own: each counts against the other.
+
+Not here: a comparison of descriptors (saliency), masks over time (continuity), what a mask does (pipeline, compositor).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from anonymotion import masks
+from anonymotion.backbone import Backbone
+from anonymotion.methods import PersonMask
+from anonymotion.presets import Settings
+from anonymotion.registry import FeatureSpec
+from anonymotion.saliency import saliency_planes
+from anonymotion.template_bank import TemplateBank, build_bank
+from anonymotion.templates import TemplateLibrary
+
+
+class Matched(NamedTuple):
+    """What was found in T frames, on their device.
+
+    saliency: (T, A, H, W) float32 in [0, 1].  mask: (T, H, W) bool, where an attribute reaches its threshold; nowhere
+    if thresholds decide nothing (a blend, no attributes).  kept: likewise for what is to stay visible; None: nothing.
+    """
+
+    saliency: Tensor
+    mask: Tensor
+    kept: Tensor | None
+
+
+class Matcher:
+    """Finds `attributes`, and those in `kept`, in frames of any size.
+
+    library: where exemplars and negatives come from.  backbone: None if `person_mask` finds everything, or there is
+    nothing to find.  person_mask: finds `attributes` in the place of templates.
+
+    Raises an AnonymotionError if an attribute is unknown or its templates cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        library: TemplateLibrary,
+        attributes: Sequence[str],
+        kept: Sequence[str],
+        *,
+        backbone: Backbone | None,
+        person_mask: PersonMask | None,
+        device: torch.device,
+    ) -> None:
+        self.settings = settings
+        self.attributes, self.kept = tuple(attributes), tuple(kept)
+        self.backbone, self.person_mask = backbone, person_mask
+        self.thresholds, self.kept_thresholds = (
+            torch.tensor([settings.threshold[name] for name in names], device=device) for names in (attributes, kept)
+        )
+        self.banks = [] if person_mask is not None else self._banks_of(self.attributes, library)
+        self.kept_banks = self._banks_of(self.kept, library)
+
+    def _banks_of(self, names: tuple[str, ...], library: TemplateLibrary) -> list[TemplateBank]:
+        """One bank for each way in which some of the attributes are compared."""
+        if self.backbone is None:
+            return []
+        groups: dict[FeatureSpec, list[str]] = {}
+        for name in names:
+            groups.setdefault(self.settings.spec_of(name), []).append(name)
+        contrast = {name: self.settings.contrast[name] for name in names} if self.settings.weighs_rivals else None
+        return [
+            build_bank(library, self.backbone, spec, group, exemplars=self.settings.exemplars, contrast=contrast)
+            for spec, group in groups.items()
+        ]
+
+    def find(self, frames: Tensor) -> Matched:
+        """Eq. 1 and 2: (T, H, W, 3) uint8 against the templates, one pass of the network for all of them."""
+        found, how = {}, self.settings.exemplar_aggregation
+        specs = dict.fromkeys(bank.spec for bank in (*self.banks, *self.kept_banks))
+        if self.backbone is not None and specs:
+            found = self.backbone.extract(frames, list(specs))
+        if self.person_mask is not None:
+            saliency = self.person_mask.planes(frames)
+        elif self.banks:
+            saliency = saliency_planes([found[b.spec] for b in self.banks], self.banks, self.attributes, how)
+        else:
+            saliency = torch.zeros(len(frames), 0, *frames.shape[1:3], device=frames.device)
+        kept = None
+        if self.kept_banks:
+            planes = saliency_planes([found[b.spec] for b in self.kept_banks], self.kept_banks, self.kept, how)
+            kept = masks.threshold_union(planes, self.kept_thresholds)
+        return Matched(saliency, self.mask(saliency), kept)
+
+    @property
+    def decides_by_threshold(self) -> bool:
+        """Whether pixels are replaced where something was found: not everywhere, and not by a soft weight."""
+        return bool(self.attributes) and self.settings.composite == "replace"
+
+    def mask(self, saliency: Tensor) -> Tensor:
+        """Where (T, A, H, W) planes reach a threshold, (T, H, W) bool; nowhere if thresholds decide nothing."""
+        if not self.decides_by_threshold:
+            return torch.zeros(len(saliency), *saliency.shape[2:], dtype=torch.bool, device=saliency.device)
+        return masks.threshold_union(saliency, self.thresholds)
