@@ -323,7 +323,7 @@ class Hider:
         return HiddenChunk(frames, output, found.saliency, alpha, found.flow, noise, edits)
 
     def _weight(self, found: Found) -> Tensor:
-        """What a policy edits, (T, H, W): the aggregated saliency (eq. 5); or a mask, bool: grown, everything or nothing."""
+        """What a policy edits, (T, H, W): the aggregated saliency (eq. 5), or a bool mask: grown, all, or nothing."""
         mask = found.mask
         if not self.attributes:
             return torch.full_like(mask, self.covers_whole_frame)
