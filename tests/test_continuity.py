@@ -17,9 +17,10 @@ from torch import Tensor
 
 from anonymotion import pipeline
 from anonymotion.backbone import Backbone
+from anonymotion.chunks import HiddenChunk
 from anonymotion.continuity import CELL_ROWS, Continuity, Found, dilate_with_motion
 from anonymotion.matcher import Matched, Matcher
-from anonymotion.pipeline import HiddenChunk, Hider
+from anonymotion.pipeline import Hider
 from anonymotion.results import Coverage
 from anonymotion.templates import TemplateLibrary
 
@@ -39,7 +40,8 @@ def found(masks: Tensor, flow: Tensor) -> Found:
     """With frames and planes that say which frame they are of."""
     numbers = torch.arange(len(masks))
     frames = numbers.to(torch.uint8)[:, None, None, None].expand(*masks.shape, 3)
-    return Found(frames, numbers.float()[:, None, None, None].expand(len(masks), 1, *masks.shape[1:]), flow, masks)
+    planes = numbers.float()[:, None, None, None].expand(len(masks), 1, *masks.shape[1:])
+    return Found(frames, planes, flow, masks, torch.ones(len(masks), dtype=torch.bool))
 
 
 def joined(masks: Tensor, flow: Tensor, look_ahead: int, chunk: int = 4) -> Tensor:
@@ -299,7 +301,7 @@ def make(
 
 def explain(hider: Hider, frames: list[np.ndarray]) -> HiddenChunk:
     chunks = list(hider.explain(frames))
-    names = ("frames", "output", "saliency", "alpha", "flow", "noise")
+    names = ("frames", "output", "saliency", "alpha", "flow", "noise", "searched")
     return HiddenChunk(**{name: torch.cat([getattr(chunk, name) for chunk in chunks]) for name in names})
 
 

@@ -20,9 +20,10 @@ from torch import Tensor
 from anonymotion import pipeline, video
 from anonymotion.backbone import Backbone
 from anonymotion.baselines import naive
+from anonymotion.chunks import HiddenChunk
 from anonymotion.errors import NothingMatchedError, SettingsError, UnknownAttributeError, UnsupportedInputError
 from anonymotion.methods import Method, load_method
-from anonymotion.pipeline import HiddenChunk, Hider
+from anonymotion.pipeline import Hider
 from anonymotion.registry import ATTRIBUTES, METHODS
 from anonymotion.run import FileOptions, hide_video
 from anonymotion.templates import TemplateLibrary

@@ -14,10 +14,11 @@ from tiny import SIZE, TINY_SETTINGS, patchwork, picture_entry, write_library
 
 from anonymotion import pipeline
 from anonymotion.backbone import Backbone
+from anonymotion.chunks import HiddenChunk
 from anonymotion.compositor import composite
 from anonymotion.continuity import Found
 from anonymotion.errors import AnonymotionError, FlowError, SettingsError, UnknownAttributeError, WeightsError
-from anonymotion.pipeline import HiddenChunk, Hider
+from anonymotion.pipeline import Hider
 from anonymotion.presets import PRESETS
 from anonymotion.results import Coverage
 from anonymotion.templates import GROUPS, TemplateLibrary
@@ -156,7 +157,10 @@ def test_dilation_and_feather_are_percent_of_the_short_side(small: TemplateLibra
     planes = torch.zeros(1, 2, 200, 300)
     planes[0, 0, 100, 150] = 1
     hider = make(small, tiny, dilation=5, feather=2)
-    found = Found(torch.zeros(1, 200, 300, 3), planes, torch.zeros(1, 2, 200, 300), hider.matcher.mask(planes))
+    searched = torch.ones(1, dtype=torch.bool)
+    found = Found(
+        torch.zeros(1, 200, 300, 3), planes, torch.zeros(1, 2, 200, 300), hider.matcher.mask(planes), searched
+    )
     alpha = hider._alpha(hider._weight(found))[0]
     assert int((alpha == 1).sum()) == 21 * 21
     assert float(alpha[100, 150 + 10 + 1]) < 1

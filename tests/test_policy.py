@@ -18,9 +18,10 @@ from tiny import TINY_SETTINGS, nine_attributes, patchwork, tiny_library
 
 from anonymotion import Policy, pipeline
 from anonymotion.backbone import Backbone
+from anonymotion.chunks import HiddenChunk
 from anonymotion.editing import Editor, Regions
 from anonymotion.errors import InputError, NothingMatchedError, SettingsError, UnknownAttributeError
-from anonymotion.pipeline import HiddenChunk, Hider
+from anonymotion.pipeline import Hider
 from anonymotion.presets import Settings
 from anonymotion.results import HideResult
 from anonymotion.run import FileOptions, hide_video

@@ -20,8 +20,9 @@ from tiny import TINY_SETTINGS, tiny_library
 
 from anonymotion import pipeline
 from anonymotion.backbone import Backbone
+from anonymotion.chunks import HiddenChunk
 from anonymotion.errors import AnonymotionError, OutputError, SettingsError
-from anonymotion.pipeline import HiddenChunk, Hider
+from anonymotion.pipeline import Hider
 from anonymotion.presets import settings_for
 from anonymotion.report import Report, digest
 from anonymotion.report_page import _worth_drawing, page
@@ -197,7 +198,9 @@ def a_chunk(masks: list[np.ndarray], peaks: list[float], flow_x: float = 0.0) ->
     flow = torch.zeros(count, 2, height, width)
     flow[:, 0] = flow_x
     frames = torch.zeros(count, height, width, 3, dtype=torch.uint8)
-    return HiddenChunk(frames, frames, saliency[:, None], alpha, flow, torch.zeros(frames.shape))
+    return HiddenChunk(
+        frames, frames, saliency[:, None], alpha, flow, torch.zeros(frames.shape), torch.ones(len(frames)).bool()
+    )
 
 
 def reviewed(tmp_path: Path, *chunks: HiddenChunk, **changes: Any) -> dict[int, list[str]]:

@@ -16,8 +16,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from anonymotion.chunks import HiddenChunk
     from anonymotion.errors import AnonymotionError
-    from anonymotion.pipeline import HiddenChunk, Hider
+    from anonymotion.pipeline import Hider
     from anonymotion.policy import Policy
     from anonymotion.presets import Settings, settings_for
     from anonymotion.results import HideResult, Progress
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AnonymotionError": "errors",
     "FileOptions": "run",
-    "HiddenChunk": "pipeline",
+    "HiddenChunk": "chunks",
     "HideResult": "results",
     "Hider": "pipeline",
     "Policy": "policy",

@@ -44,19 +44,21 @@ class Found(NamedTuple):
     """T frames and what was found in each, on one device.
 
     frames: (T, H, W, 3) uint8.  saliency: (T, A, H, W) float32.  flow: (T, 2, H, W) float32 pixels to the previous
-    frame.  mask: (T, H, W) bool.  kept: (T, H, W) bool, what must stay visible, which is never joined; None: nothing.
+    frame.  mask: (T, H, W) bool.  searched: (T,) bool, whether the frame itself was matched; else saliency is 0.
+    kept: (T, H, W) bool, what must stay visible, which is never joined; None: nothing.
     """
 
     frames: Tensor
     saliency: Tensor
     flow: Tensor
     mask: Tensor
+    searched: Tensor
     kept: Tensor | None = None
 
     def part(self, start: int, stop: int) -> Found:
         """Frames `start` to `stop`; not copied, which would cost more than all else here."""
-        frames, saliency, flow, mask = (tensor[start:stop] for tensor in self[:4])
-        return Found(frames, saliency, flow, mask, None if self.kept is None else self.kept[start:stop])
+        frames, saliency, flow, mask, searched = (tensor[start:stop] for tensor in self[:5])
+        return Found(frames, saliency, flow, mask, searched, None if self.kept is None else self.kept[start:stop])
 
 
 class Continuity:
@@ -82,7 +84,7 @@ class Continuity:
         if not self.look_ahead:
             return [found]
         size = cell_size(found.mask)
-        for mask, flow in zip(_to_cells(found.mask, size), _cell_flow(found.flow, size), strict=True):
+        for mask, flow in zip(to_cells(found.mask, size), cell_flow(found.flow, size), strict=True):
             self._cells.append((flow, self._advance(mask, flow)))
         self.held.append(found)
         return self._release(max(0, len(self._cells) - self.look_ahead))
@@ -98,7 +100,7 @@ class Continuity:
         else:
             # What comes in over an edge is taken for what was at that edge: it may be the rest of it.
             height, width = mask.shape
-            x, y = _steps(flow, self._taken)
+            x, y = whole_steps(flow, self._taken)
             x.add_(torch.arange(width, device=x.device)).clamp_(0, width - 1)
             y.add_(torch.arange(height, device=y.device)[:, None]).clamp_(0, height - 1)
             ages = self._older(self._newest.take(y * width + x))
@@ -147,7 +149,7 @@ class Continuity:
         height, width = ages.shape
         moved = torch.full_like(ages, self.look_ahead + 1)
         rows, columns = (ages < self.look_ahead).nonzero(as_tuple=True)
-        x, y = _steps(flow[:, rows, columns], number)
+        x, y = whole_steps(flow[:, rows, columns], number)
         x, y = x.add_(columns), y.add_(rows)
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         target = (y * width + x)[inside]
@@ -166,8 +168,8 @@ def dilate_with_motion(mask: Tensor, flow: Tensor, factor: float) -> Tensor:
     levels = [*(2**k for k in range(limit.bit_length()) if 2**k < limit), limit]
     if not factor or not limit:
         return mask
-    steps = _cell_flow(flow, size)
-    wanted = torch.hypot(steps[:, 0], steps[:, 1]).mul_(factor).masked_fill_(~_to_cells(mask, size), 0)
+    steps = cell_flow(flow, size)
+    wanted = torch.hypot(steps[:, 0], steps[:, 1]).mul_(factor).masked_fill_(~to_cells(mask, size), 0)
     grown = torch.zeros_like(wanted, dtype=torch.bool)
     # From the largest level down: each adds its cells and grows all so far by the distance to the next one.
     for level, below in zip(levels[::-1], [*levels[-2::-1], 0], strict=True):
@@ -180,7 +182,7 @@ def cell_size(mask: Tensor) -> int:
     return max(1, min(mask.shape[-2:]) // CELL_ROWS)
 
 
-def _to_cells(mask: Tensor, size: int) -> Tensor:
+def to_cells(mask: Tensor, size: int) -> Tensor:
     """Cells of (T, H, W) that have a set pixel: (T, h, w) bool, h = H / size rounded up."""
     if size == 1:
         return mask
@@ -196,12 +198,12 @@ def _to_pixels(cells: Tensor, like: Tensor) -> Tensor:
     return pixels[:, : like.shape[1], : like.shape[2]]
 
 
-def _cell_flow(flow: Tensor, size: int) -> Tensor:
+def cell_flow(flow: Tensor, size: int) -> Tensor:
     """(T, 2, H, W) pixels -> (T, 2, h, w) cells, that of one pixel of each."""
     return flow if size == 1 else flow[:, :, ::size, ::size] / size
 
 
-def _steps(flow: Tensor, number: int) -> Tensor:
+def whole_steps(flow: Tensor, number: int) -> Tensor:
     """Whole cells that frame `number` moves by along `flow`, (2, ...): int64, the same for the same flow.
 
     It is the displacement that is rounded, not the position, so that all of a rigid motion takes the same step.

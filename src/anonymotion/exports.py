@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from anonymotion.chunks import HiddenChunk
 from anonymotion.errors import OutputError
-from anonymotion.pipeline import HiddenChunk
 from anonymotion.target import HiddenFile, HiddenFolder, reason
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class DumpWriter:
     Arrays: image, output (H, W, 3) uint8 RGB, before encoding; saliency (A, H, W) and mask (H, W) float32 in
     [0, 1], mask being the alpha that was used; flow (2, H, W) float32 pixels, (dx, dy) to the previous frame,
     zeros in frame 0; noise (H, W, 3) float32 in 0..255: with a comparison method what it put in its place (and
-    where it covered the whole frame: no saliency planes, a mask of ones, zero flow).
+    where it covered the whole frame: no saliency planes, a mask of ones, zero flow); searched () bool: whether the
+    frame itself was matched (`every`); where it was not, saliency is zero.
     """
 
     def __init__(self, folder: HiddenFolder, attributes: Iterable[str], settings: Settings) -> None:
@@ -90,6 +91,7 @@ class DumpWriter:
                 "mask": chunk.alpha[t],
                 "flow": chunk.flow[t],
                 "noise": chunk.noise[t],
+                "searched": chunk.searched[t],
             }
             path = self._folder.partial / f"{self._index:06d}.npz"
             try:

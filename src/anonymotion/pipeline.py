@@ -29,13 +29,15 @@ from torch import Tensor
 
 from anonymotion import masks
 from anonymotion.backbone import Backbone
+from anonymotion.chunks import HiddenChunk, hidden_shares
 from anonymotion.compositor import composite
 from anonymotion.continuity import Continuity, Found, dilate_with_motion
 from anonymotion.device import choose_device, is_out_of_memory
-from anonymotion.editing import Editor, Edits, Seconds
+from anonymotion.editing import Editor, Seconds
 from anonymotion.errors import DeviceError, SettingsError, WeightsError
 from anonymotion.flow import FlowEstimator, flow_to_previous, load_flow
-from anonymotion.matcher import Matcher
+from anonymotion.keyframes import KeyFrames
+from anonymotion.matcher import Matched, Matcher
 from anonymotion.methods import load_method, load_person_mask
 from anonymotion.noise import NoiseField, make_noise
 from anonymotion.policy import Policy
@@ -56,28 +58,10 @@ class RunState:
     """What is carried from chunk to chunk: frames held back, the last frame, and edits and noise of this run alone."""
 
     continuity: Continuity
+    keys: KeyFrames
     editor: Editor | None = None
     previous: Tensor | None = None
     noise: NoiseField | None = None
-
-
-@dataclass(frozen=True)
-class HiddenChunk:
-    """T frames and everything that decided their pixels, on the pipeline's device.
-
-    frames, output: (T, H, W, 3) uint8.  saliency: (T, A, H, W) and alpha: (T, H, W), float32 in [0, 1].
-    flow: (T, 2, H, W) float32 pixels to the previous frame, zeros where none was estimated (whole frame).
-    noise: (T, H, W, 3) float32 in 0..255, what was put in the place of pixels.
-    edits: what a policy took away from the masks; None without one.
-    """
-
-    frames: Tensor
-    output: Tensor
-    saliency: Tensor
-    alpha: Tensor
-    flow: Tensor
-    noise: Tensor
-    edits: Edits | None = None
 
 
 class Hider:
@@ -213,7 +197,7 @@ class Hider:
         """
         if not self.attributes:
             raise SettingsError("no attributes are named, only shapes, masks or the whole frame: name some to find")
-        for batch in self._grouped(frames):
+        for batch, _ in self._grouped(frames):
             chunk = self._to_chunk(batch, None)
             planes = self.matcher.find(chunk).saliency
             yield from zip(batch, planes.cpu().numpy(), strict=True)
@@ -228,15 +212,20 @@ class Hider:
     def _batches(
         self, frames: Iterable[FrameLike], times: Iterable[tuple[Seconds, Seconds]] | None
     ) -> Iterator[tuple[HiddenChunk, type]]:
-        state = RunState(Continuity(self.settings.look_ahead if self.matcher.decides_by_threshold else 0))
+        by_threshold, reach = self.matcher.decides_by_threshold, self.settings.look_ahead
+        state = RunState(
+            Continuity(reach if by_threshold else 0),
+            # what is to stay visible is not carried along the flow: it has to be found where it is
+            KeyFrames(self.settings.every if by_threshold and not self.kept else "1", reach),
+        )
         if self.policy.edits:
             state.editor = Editor(self.policy, times)
         kind: type = np.ndarray
-        for batch in self._grouped(frames):
+        for batch, last in self._grouped(frames):
             kind = type(batch[0])
             chunk = self._to_chunk(batch, state.previous)
             with self._enough_memory(chunk):
-                found = self._find(chunk, state)
+                found = self._find(chunk, state, last=last)
                 with self.stopwatch("mask"):
                     ready = state.continuity.push(found)
             for part in ready:
@@ -247,14 +236,17 @@ class Hider:
             state.editor.finish()
 
     @staticmethod
-    def _grouped(frames: Iterable[FrameLike]) -> Iterator[list[FrameLike]]:
-        """As many frames at a time as their size allows."""
+    def _grouped(frames: Iterable[FrameLike]) -> Iterator[tuple[list[FrameLike], bool]]:
+        """As many frames at a time as their size allows, and whether they are the last."""
         iterator = iter(frames)
-        for first in iterator:
+        first = next(iterator, None)
+        while first is not None:
             if len(first.shape) != 3 or 0 in first.shape:
                 raise SettingsError(f"a frame of shape {tuple(first.shape)} was given: expected (H, W, 3) uint8 RGB")
             size = max(1, min(MAX_CHUNK_FRAMES, CHUNK_PIXELS // (first.shape[0] * first.shape[1])))
-            yield [first, *islice(iterator, size - 1)]
+            batch = [first, *islice(iterator, size - 1)]
+            first = next(iterator, None)
+            yield batch, first is None
 
     def _to_chunk(self, batch: list[FrameLike], previous: Tensor | None) -> Tensor:
         # a copy only where torch needs one: reversed channels, read-only or mapped memory
@@ -284,18 +276,33 @@ class Hider:
                 f"{frames.shape[1]}: use a smaller --short-side, or --device cpu"
             ) from error
 
-    def _find(self, frames: Tensor, state: RunState) -> Found:
-        """The left half of the picture: what matches in each frame, and how the scene moves."""
-        with self.stopwatch("match"):
-            matched = self.matcher.find(frames)
+    def _find(self, frames: Tensor, state: RunState, *, last: bool) -> Found:
+        """The left half of the picture: how the scene moves, and what matches in the frames that are looked at."""
         with self.stopwatch("flow"):
             # with every method, so that runs which differ in nothing else have the same mask and flow
             if self.flow is None:
                 flow = torch.zeros(len(frames), 2, *frames.shape[1:3], device=frames.device)
             else:
                 flow = flow_to_previous(self.flow, frames, state.previous)
+        with self.stopwatch("match"):
+            chosen = state.keys.choose(flow, last=last)
+            matched = self._matched(frames, chosen)
+            state.keys.learn(chosen, matched.mask, flow)
         state.previous = frames[-1]
-        return Found(frames, matched.saliency, flow, matched.mask, matched.kept)
+        searched = torch.zeros(len(frames), dtype=torch.bool, device=frames.device)
+        searched[chosen] = True
+        return Found(frames, matched.saliency, flow, matched.mask, searched, matched.kept)
+
+    def _matched(self, frames: Tensor, chosen: list[int]) -> Matched:
+        """What was found in the `chosen` of the frames; nothing in the others."""
+        if len(chosen) == len(frames):
+            return self.matcher.find(frames)
+        saliency = torch.zeros(len(frames), len(self.attributes), *frames.shape[1:3], device=frames.device)
+        mask = torch.zeros(saliency[:, 0].shape, dtype=torch.bool, device=frames.device)
+        if chosen:
+            found = self.matcher.find(frames[chosen])
+            saliency[chosen], mask[chosen] = found.saliency, found.mask
+        return Matched(saliency, mask, None)
 
     def _cover(self, found: Found, state: RunState) -> HiddenChunk:
         """The right half of the picture: from the mask that is final to the hidden frames."""
@@ -320,7 +327,7 @@ class Hider:
                     noise = state.noise.chunk(found.flow)
             with self.stopwatch("composite"):
                 output = composite(frames, alpha, noise)
-        return HiddenChunk(frames, output, found.saliency, alpha, found.flow, noise, edits)
+        return HiddenChunk(frames, output, found.saliency, alpha, found.flow, noise, found.searched, edits)
 
     def _weight(self, found: Found) -> Tensor:
         """What a policy edits, (T, H, W): the aggregated saliency (eq. 5), or a bool mask: grown, all, or nothing."""
@@ -370,18 +377,6 @@ class Hider:
         """Add a chunk's hidden shares to `coverage`."""
         hidden, shares = hidden_shares(chunk, self.settings, self.attributes)
         outside = chunk.edits.outside if chunk.edits is not None else (False,) * len(hidden)
-        for value, row, unsought in zip(hidden.tolist(), shares.tolist(), outside, strict=True):
-            coverage.add(value, row, matched=value > 0 or unsought)
-
-
-def hidden_shares(chunk: HiddenChunk, settings: Settings, attributes: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Of each frame the hidden share, (T,), and that of each attribute by itself, (T, A), float32 in [0, 1].
-
-    For a replacement the pixels of the final mask, and those that reach the attribute's threshold; for a blend mean
-    weights.
-    """
-    if settings.composite == "blend":
-        return chunk.alpha.mean(dim=(1, 2)), chunk.saliency.mean(dim=(2, 3))
-    thresholds = torch.tensor([settings.threshold[name] for name in attributes], device=chunk.saliency.device)
-    reached = chunk.saliency >= thresholds[:, None, None]
-    return masks.share(chunk.alpha == 1), reached.float().mean(dim=(2, 3))
+        searched = chunk.searched.tolist()
+        for value, row, looked, unsought in zip(hidden.tolist(), shares.tolist(), searched, outside, strict=True):
+            coverage.add(value, row if looked else None, matched=value > 0 or unsought)

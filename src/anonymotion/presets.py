@@ -39,6 +39,7 @@ DEBIASING_MEAN = "library-1"
 PUBLISHED_FLOW_ITERATIONS = 12
 COMPOSITES = ("replace", "blend")
 EXEMPLARS = ("all", "first")
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,11 @@ class Settings:
         "frames before and after, 0 to 30, in which what was found is hidden too, moved along the flow; holds back and "
         "keeps in memory so many frames; for --composite replace",
     )
+    every: str = _option(
+        "1",
+        "which frames are matched, the others get their mask along the flow from both sides: each N-th, up to "
+        "look_ahead; auto: as far apart as motion and agreement allow; for --composite replace",
+    )
     motion_dilation: float = _option(
         0.5, "growth of the mask per pixel that the scene moves, 0 to 4; at most 4 percent of the short side"
     )
@@ -200,6 +206,14 @@ class Settings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise SettingsError(f"{name} {value} is not in {low}..{high}")
+        every = int(self.every) if self.every.isascii() and self.every.isdigit() else 0
+        if self.every != AUTO and not 1 <= every <= max(1, self.look_ahead):
+            raise SettingsError(
+                f"every {self.every!r} is neither {AUTO} nor a number from 1 to look_ahead ({self.look_ahead}): frames "
+                "further from a matched one would have no mask"
+            )
+        if self.every != "1" and self.composite == "blend":
+            raise SettingsError(f"every {self.every} moves masks, and composite blend has none: leave it out")
         if self.flow_iterations != PUBLISHED_FLOW_ITERATIONS and not self.flow.startswith("raft"):
             raise SettingsError(f"flow_iterations {self.flow_iterations} is for RAFT: leave it out with {self.flow}")
         if not (self.noise_std >= 0.01 and self.noise_std <= min(self.noise_mean, 1 - self.noise_mean) + 1e-9):
@@ -297,6 +311,8 @@ def settings_for(preset: str = "strict", **overrides: Any) -> Settings:
     for name in changes:
         if name not in known:
             raise SettingsError(f"setting {name!r} is not known: use some of {', '.join(sorted(known))}")
+    if type(changes.get("every")) is int:
+        changes["every"] = str(changes["every"])
     for name, number in (("layer", int), ("facet", str), ("threshold", float), ("contrast", float)):
         value = changes.get(name)
         if isinstance(value, str):

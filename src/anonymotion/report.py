@@ -20,15 +20,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
+from anonymotion.chunks import hidden_shares
 from anonymotion.errors import OutputError, SettingsError
 from anonymotion.flow import source_positions
-from anonymotion.pipeline import hidden_shares
 from anonymotion.report_page import page
 from anonymotion.results import HideResult
 from anonymotion.target import HiddenFile, check_target, reason
 
 if TYPE_CHECKING:
-    from anonymotion.pipeline import HiddenChunk, Hider
+    from anonymotion.chunks import HiddenChunk
+from anonymotion.pipeline import Hider
 
 REPORT_SCHEMA_VERSION = 1
 SUFFIXES = (".html", ".json")
@@ -85,14 +86,16 @@ class Report:
         hidden, shares = (share.tolist() for share in found)
         peaks = chunk.saliency.amax(dim=(2, 3)).tolist()
         outside = chunk.edits.outside if chunk.edits is not None else (False,) * len(hidden)
+        searched = chunk.searched.tolist()
         for t, agreement in enumerate(self._agreements(chunk)):
             index = len(self._hidden)
             self._hidden.append(hidden[t])
-            for number in range(len(self._attributes)):
-                self._shares[number].append(shares[t][number])
-                self._peaks[number].append(peaks[t][number])
+            for number, (share, peak) in enumerate(zip(shares[t], peaks[t], strict=True)):
+                # a frame that was not matched itself is shown with the values of the last one that was
+                self._shares[number].append(share if searched[t] else self._shares[number][-1])
+                self._peaks[number].append(peak if searched[t] else self._peaks[number][-1])
             if self._replaces and not outside[t]:
-                self._doubt(index, hidden[t], peaks[t], *agreement)
+                self._doubt(index, hidden[t], peaks[t] if searched[t] else None, *agreement)
             if self._thumbnails_wanted:
                 self._keep_picture(index, chunk.output[t])
 
@@ -116,7 +119,8 @@ class Report:
             self._previous = mask
         return found
 
-    def _doubt(self, index: int, hidden: float, peaks: list[float], agreement: float, area: float) -> None:
+    def _doubt(self, index: int, hidden: float, peaks: list[float] | None, agreement: float, area: float) -> None:
+        """Keep the reasons to look at a frame again; peaks: the best match of each attribute, None if not matched."""
         doubts = []
         if hidden == 0:
             doubts.append("nothing was found, the frame is as it was")
@@ -126,7 +130,7 @@ class Report:
             doubts.append(f"what is hidden shrank to {area:.0%} of the frame before, moved along the flow")
         elif agreement < LEAST_AGREEMENT:
             doubts.append(f"matching and motion disagree: masks overlap by {agreement:.0%} after moving along the flow")
-        for name, peak, threshold in zip(self._attributes, peaks, self._thresholds, strict=True):
+        for name, peak, threshold in zip(self._attributes, peaks or (), self._thresholds, strict=peaks is not None):
             if abs(peak - threshold) < NARROW:
                 side = "only just found" if peak >= threshold else "missed by a little"
                 doubts.append(f"{name} was {side}: {peak:.2f}, threshold {threshold:.2f}")

@@ -58,33 +58,41 @@ class Coverage:
     """Shares of the frame that were hidden, collected frame by frame.
 
     For replacement a share counts the pixels of the mask (per attribute: those at or over its threshold,
-    before dilation); for a blend it is the mean weight.
+    before dilation, in the frames that were matched themselves); for a blend it is the mean weight.
     """
 
     attributes: tuple[str, ...]
     frames: int = 0
+    frames_searched: int = 0
     frames_without_match: int = 0
     total: float = 0.0
     largest: float = 0.0
     per_attribute: dict[str, float] = field(default_factory=dict)
 
-    def add(self, hidden_share: float, attribute_shares: list[float], matched: bool) -> None:
-        """Take one frame: its hidden share, the share of each attribute, and whether anything was found in it."""
+    def add(self, hidden_share: float, attribute_shares: list[float] | None, matched: bool) -> None:
+        """Take one frame: its hidden share, the share of each attribute, and whether anything was found in it.
+
+        attribute_shares: None for a frame that was not matched itself.
+        """
         self.frames += 1
         self.frames_without_match += not matched
         self.total += hidden_share
         self.largest = max(self.largest, hidden_share)
+        if attribute_shares is None:
+            return
+        self.frames_searched += 1
         for name, value in zip(self.attributes, attribute_shares, strict=True):
             self.per_attribute[name] = self.per_attribute.get(name, 0.0) + value
 
     def as_json(self) -> dict[str, Any]:
         """Means over the frames, and the extremes."""
-        frames = max(self.frames, 1)
+        frames, searched = max(self.frames, 1), max(self.frames_searched, 1)
         return {
+            "frames_searched": self.frames_searched,
             "hidden_share_mean": round(self.total / frames, 6),
             "hidden_share_max": round(self.largest, 6),
             "frames_without_match": self.frames_without_match,
-            "attributes": {name: round(value / frames, 6) for name, value in self.per_attribute.items()},
+            "attributes": {name: round(value / searched, 6) for name, value in self.per_attribute.items()},
         }
 
 

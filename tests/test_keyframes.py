@@ -1,0 +1,186 @@
+"""Which frames are matched: distances, motion, agreement; and that the frames in between are hidden all the same."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_continuity import truth
+from tiny import SIZE, TINY_SETTINGS, moving, patchwork
+from torch import Tensor
+
+from anonymotion.backbone import Backbone
+from anonymotion.chunks import HiddenChunk
+from anonymotion.errors import SettingsError
+from anonymotion.keyframes import KeyFrames
+from anonymotion.matcher import Matched
+from anonymotion.pipeline import Hider
+from anonymotion.presets import settings_for
+from anonymotion.results import Coverage
+from anonymotion.templates import TemplateLibrary
+
+STILL = torch.zeros(1, 2, 12, 16)
+BLOCK = torch.zeros(1, 12, 16, dtype=torch.bool)
+BLOCK[:, 4:9, 4:10] = True
+
+
+def chosen_of(keys: KeyFrames, lengths: list[int], flow: Tensor = STILL, mask: Tensor = BLOCK) -> list[int]:
+    """The numbers of the matched frames when chunks of `lengths` come, all with the same flow and mask."""
+    found, first = [], 0
+    for number, length in enumerate(lengths):
+        flows = flow.expand(length, -1, -1, -1)
+        chosen = keys.choose(flows, last=number == len(lengths) - 1)
+        keys.learn(chosen, mask.expand(length, -1, -1), flows)
+        found += [first + t for t in chosen]
+        first += length
+    return found
+
+
+@pytest.mark.parametrize("lengths", [[10], [3, 3, 3, 1], [1] * 10, [7, 3]])
+def test_each_nth_frame_and_the_last(lengths: list[int]) -> None:
+    assert chosen_of(KeyFrames("1", 3), lengths) == list(range(10))
+    assert chosen_of(KeyFrames("3", 3), lengths) == [0, 3, 6, 9]
+    assert chosen_of(KeyFrames("4", 4), lengths) == [0, 4, 8, 9]
+
+
+@given(st.integers(1, 6), st.lists(st.integers(1, 8), min_size=1, max_size=6), st.booleans())
+def test_no_frame_is_further_from_a_matched_one_than_the_reach(every: int, lengths: list[int], adapts: bool) -> None:
+    found = chosen_of(KeyFrames("auto" if adapts else str(every), every), lengths)
+    frames = sum(lengths)
+    assert found[0] == 0
+    assert found[-1] == frames - 1
+    assert all(b - a <= every for a, b in itertools.pairwise(found))
+
+
+def test_auto_grows_where_motion_and_matching_agree() -> None:
+    found = chosen_of(KeyFrames("auto", 4), [1] * 30)
+    assert found[:4] == [0, 2, 5, 9], "one further each time"
+    assert [b - a for a, b in itertools.pairwise(found)][2:-1] == [4] * len(found[3:-1])
+
+
+def test_auto_falls_back_where_they_do_not() -> None:
+    keys, wandering = KeyFrames("auto", 4), 0
+    found = []
+    for t in range(60):
+        here = t < 20
+        chosen = keys.choose(STILL, last=False)
+        if chosen:
+            wandering += 1
+            found.append(t)
+        mask = BLOCK if here else BLOCK.roll(6 * (wandering % 2), dims=2)
+        keys.learn(chosen, mask, STILL)
+    late = [b - a for a, b in itertools.pairwise(found) if a >= 32]
+    assert max(late) <= 2, "what is matched is never where it was carried to"
+
+
+def test_auto_looks_again_where_the_scene_moves_far() -> None:
+    fast = torch.zeros(1, 2, 12, 16)
+    fast[:, 0] = 2  # of 12 pixels: 17 %
+    assert chosen_of(KeyFrames("auto", 4), [1] * 12, fast) == list(range(12))
+
+
+def test_a_nothing_that_stays_nothing_agrees() -> None:
+    found = chosen_of(KeyFrames("auto", 4), [1] * 30, mask=torch.zeros_like(BLOCK))
+    assert len(found) < 12
+
+
+@pytest.mark.parametrize("every", ["0", "4", "-1", "x", "", "1.5"])
+def test_every_reaches_no_further_than_look_ahead(every: str) -> None:
+    with pytest.raises(SettingsError, match="every"):
+        settings_for("strict", every=every)
+
+
+def test_every_is_for_masks() -> None:
+    assert settings_for("strict", every=3).every == "3"
+    with pytest.raises(SettingsError, match="blend"):
+        settings_for("paper-debiased", every="auto", look_ahead=3)
+
+
+# In the pipeline
+
+
+@pytest.fixture
+def frames() -> list[np.ndarray]:
+    return moving(patchwork((140, 180), seed=9), 14, SIZE, (2, 1))
+
+
+def make(library: TemplateLibrary, backbone: Backbone, missing: tuple[int, ...] = (), **changes: Any) -> Hider:
+    """A pipeline whose matcher finds a block in the frames it is shown, except in `missing` ones."""
+    options: dict[str, Any] = {**TINY_SETTINGS, "seed": 3, "device": "cpu", **changes}
+    return Hider(["hair", "torso"], library=library, network=backbone, **options)
+
+
+def shown_to(hider: Hider, frames: list[np.ndarray]) -> list[int]:
+    """Makes the matcher find the moving block of `truth` in whatever frame it is shown; the numbers of those."""
+    shown: list[int] = []
+    number = {frame.tobytes(): t for t, frame in enumerate(frames)}
+
+    def find(batch: Tensor) -> Any:
+        numbers = [number[image.numpy().tobytes()] for image in batch]
+        shown.extend(numbers)
+        planes = torch.zeros(len(batch), 2, *batch.shape[1:3])
+        for plane, t in zip(planes, numbers, strict=True):
+            plane[0][truth(t)] = 0.9
+        return Matched(planes, hider.matcher.mask(planes), None)
+
+    hider.matcher.find = find
+    return shown
+
+
+@pytest.mark.parametrize(("every", "matched"), [("1", 14), ("3", 6), ("auto", 9)])
+def test_frames_that_are_not_matched_are_hidden_along_the_flow(
+    small: TemplateLibrary, tiny: Backbone, frames: list[np.ndarray], every: str, matched: int
+) -> None:
+    hider = make(small, tiny, every=every)
+    shown = shown_to(hider, frames)
+    chunks: list[HiddenChunk] = list(hider.explain(frames))
+    alpha, searched = torch.cat([c.alpha for c in chunks]), torch.cat([c.searched for c in chunks])
+    assert searched.nonzero().flatten().tolist() == shown
+    assert len(shown) <= matched
+    for t in range(len(frames)):
+        assert (alpha[t][truth(t)] == 1).all(), t
+    coverage = Coverage(hider.attributes)
+    for chunk in chunks:
+        hider.measure(chunk, coverage)
+    content = coverage.as_json()
+    assert content["frames_searched"] == len(shown)
+    assert content["frames_without_match"] == 0
+    assert content["attributes"]["hair"] == pytest.approx(20 * 24 / (SIZE[0] * SIZE[1]), abs=1e-4)
+
+
+def test_a_matched_frame_that_drops_out_leaves_none_unhidden(
+    small: TemplateLibrary, tiny: Backbone, frames: list[np.ndarray]
+) -> None:
+    hider = make(small, tiny, every="3", look_ahead=3)
+    shown = shown_to(hider, frames)
+    found = hider.matcher.find
+
+    def blind(batch: Tensor) -> Any:
+        result = found(batch)
+        if shown[-1] == 6:
+            return result._replace(saliency=result.saliency * 0, mask=torch.zeros_like(result.mask))
+        return result
+
+    hider.matcher.find = blind
+    alpha = torch.cat([chunk.alpha for chunk in hider.explain(frames)])
+    assert all((alpha[t][truth(t)] == 1).all() for t in range(len(frames)))
+
+
+def test_what_is_kept_visible_is_looked_for_in_every_frame(
+    small: TemplateLibrary, tiny: Backbone, frames: list[np.ndarray]
+) -> None:
+    from anonymotion.policy import Policy
+
+    hider = Hider(
+        ["hair"],
+        policy=Policy(keep=("torso",)),
+        library=small,
+        network=tiny,
+        **{**TINY_SETTINGS, "seed": 3, "device": "cpu", "every": "3"},
+    )
+    assert all(bool(chunk.searched.all()) for chunk in hider.explain(frames))
