@@ -82,7 +82,8 @@ class Hider:
     attributes: names of attributes and groups of the library, or one text with commas; None is for a comparison
         method: what it covers by itself, for most the whole frame (then `attributes` is empty).
     preset: `strict`, `paper` or `paper-debiased`; any field of `Settings` can be changed by keyword.
-    device: `auto`, `cpu` or `cuda`.  seed: for tests only; without it the noise is secret.
+    device: `auto`, `cpu` or `cuda`.  engine: what runs the backbone, of `registry.ENGINES`.
+    seed: for tests only; without it the noise is secret.
     library: a TemplateLibrary, by default the built-in one; `load_library()` has the user's own templates too.
     network: a Backbone that is loaded already; it must be the one that `settings.backbone` names.
     backbone_weights, flow_weights, person_weights: files, for networks whose weights are not in the package; those
@@ -97,6 +98,7 @@ class Hider:
         preset: str = "strict",
         *,
         device: str = "auto",
+        engine: str = "auto",
         seed: int | None = None,
         library: TemplateLibrary | None = None,
         network: Backbone | None = None,
@@ -121,7 +123,7 @@ class Hider:
         self.flow: FlowEstimator | None = None
         self._banks: list[TemplateBank] = []
         if self.attributes:
-            self.backbone, self.flow = self._networks(network, backbone_weights, flow_weights)
+            self.backbone, self.flow = self._networks(network, backbone_weights, flow_weights, engine)
             if self.backbone is not None:
                 self._banks = self._build_banks(library, self.backbone)
         self._thresholds = torch.tensor([self.settings.threshold[name] for name in self.attributes])
@@ -163,12 +165,12 @@ class Hider:
         ]
 
     def _networks(
-        self, network: Backbone | None, backbone_weights: Path | None, flow_weights: Path | None
+        self, network: Backbone | None, backbone_weights: Path | None, flow_weights: Path | None, engine: str
     ) -> tuple[Backbone | None, FlowEstimator]:
         device = self.device.device
         try:
             if self.person_mask is None:
-                network = network or Backbone.load(self.settings.backbone, device, backbone_weights)
+                network = network or Backbone.load(self.settings.backbone, device, backbone_weights, engine)
             else:
                 network = None
             return network, load_flow(
@@ -355,10 +357,11 @@ class Hider:
 
     @property
     def networks(self) -> dict[str, Any]:
-        """Backbone and flow by name, `none` where a method did without."""
-        backbone = ("none", "none") if self.backbone is None else (self.backbone.name, self.backbone.fingerprint)
+        """Backbone, what runs it, and flow by name, `none` where a method did without."""
+        used = self.backbone
+        backbone = ("none",) * 3 if used is None else (used.name, used.fingerprint, used.engine.name)
         return {
-            "backbone": dict(zip(("name", "weights_sha256"), backbone, strict=True)),
+            "backbone": dict(zip(("name", "weights_sha256", "engine"), backbone, strict=True)),
             "flow": "none" if self.flow is None else self.flow.name,
         }
 

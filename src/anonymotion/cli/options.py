@@ -17,6 +17,7 @@ import typer
 
 from anonymotion.errors import SettingsError
 from anonymotion.presets import PRESETS, Settings
+from anonymotion.registry import ENGINES
 
 PIXELS = "What decides each pixel (defaults are those of --preset strict)"
 FILES = "Files"
@@ -32,6 +33,7 @@ AttributesOrNone = Annotated[
 ]
 Preset = Annotated[str, typer.Option("--preset", help=" | ".join(PRESETS))]
 Device = Annotated[str, typer.Option("--device", help="auto | cpu | cuda", rich_help_panel=MACHINE)]
+Engine = Annotated[str, typer.Option("--engine", help=" | ".join(ENGINES), rich_help_panel=MACHINE)]
 Force = Annotated[bool, typer.Option("--force", help="replace an existing output", rich_help_panel=FILES)]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document on standard output")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress bar")]
