@@ -6,7 +6,7 @@ de-biased; the IoU with torch's masks over all frames, as they are matched and a
 continuity and motion); the share of what torch hides that is hidden too; and the median time per frame.  The engines
 take turns frame by frame, so a busy machine slows all.
 
-Exit status 1 if `auto` is an engine whose mean cosine is under 0.999 or whose IoU of what is hidden is under 0.99 in a clip.
+Exit status 1 if `auto` is an engine whose mean cosine is under 0.999 or whose IoU of what is hidden falls under 0.99.
 """
 
 from __future__ import annotations
