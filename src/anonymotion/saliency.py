@@ -38,7 +38,8 @@ def _comparable(features: PatchFeatures, bank: TemplateBank) -> Tensor:
     if features.spec != bank.spec.raw:
         raise FeatureSpecMismatch(f"features of {features.spec} cannot be compared with templates of {bank.spec.raw}")
     # A comparison with NaN is false, and what is not over its threshold would be shown: stop instead.
-    if not torch.isfinite(features.descriptors).all():
+    # The extremes of what holds a NaN are NaN.
+    if not torch.isfinite(torch.stack(features.descriptors.aminmax())).all():
         raise WeightsError(
             "the descriptors of a frame are not finite: the weights are damaged, or the device is faulty"
         )
