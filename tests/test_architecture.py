@@ -23,6 +23,8 @@ ROWS = (
     {
         "video",
         "backbone",
+        "backbone_openvino",
+        "blocks",
         "networks",
         "flow",
         "noise",

@@ -142,3 +142,12 @@ def test_soft_rim_is_not_darkened_by_the_frame_edge() -> None:
 def test_share_counts_each_frame() -> None:
     mask = torch.cat([drawn("#...", "....", "....", "...."), drawn("####", "####", "....", "....")])
     assert share(mask).tolist() == [1 / 16, 0.5]
+
+
+def test_union_and_shares_are_those_of_the_plain_formulas() -> None:
+    random = torch.Generator().manual_seed(0)
+    planes, thresholds = torch.rand(3, 4, 37, 53, generator=random), torch.tensor([0.9, 0.95, 0.99, 1.0])
+    union = threshold_union(planes, thresholds)
+    assert torch.equal(union, (planes >= thresholds[:, None, None]).any(dim=1))
+    assert torch.equal(share(union), union.float().mean(dim=(1, 2)))
+    assert not threshold_union(planes[:, :0], thresholds[:0]).any()

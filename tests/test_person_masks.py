@@ -153,7 +153,7 @@ def test_the_result_names_the_source(score: float, share: float, tmp_path: Path)
     result = hide_video(clip, tmp_path / "out.mp4", files=files, person_weights=path, **OPTIONS)
     assert result.mask["source"] == NAME
     assert len(result.mask["weights_sha256"]) == 64
-    assert result.backbone == {"name": "none", "weights_sha256": "none"}
+    assert result.backbone == {"name": "none", "weights_sha256": "none", "engine": "none"}
     assert result.settings["person_mask"] == NAME
     assert result.coverage["hidden_share_mean"] == result.coverage["attributes"]["person"] == share
     assert np.load(tmp_path / "dump" / "000000.npz")["saliency"].shape[0] == 1

@@ -238,7 +238,7 @@ def test_result_names_what_was_used(run: Run, tmp_path: Path) -> None:
     result = run(clip, tmp_path / "hidden.mp4", threshold=0.01, seed=7, dilation=3.0)
     document = json.loads(json.dumps(result.as_json()))
     assert document["schema_version"] == 1
-    assert document["backbone"] == {"name": "dinov2-vits14-embedded", "weights_sha256": "tiny-14-0"}
+    assert document["backbone"] == {"name": "dinov2-vits14-embedded", "weights_sha256": "tiny-14-0", "engine": "torch"}
     assert document["flow"] == "dis"
     assert document["settings"]["changed_from_preset"]["dilation"] == 3.0
     assert "seed" in document["not_for_release"][0]

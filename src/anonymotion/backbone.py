@@ -1,18 +1,17 @@
 """Patch descriptors of a DINO ViT: images in, one vector per patch out (section 3.2 of the paper).
 
-`Backbone.extract` runs one pass for all layers asked for and stops at the deepest of them: for keys, queries
-and values the attention and the MLP of that block are never computed.
+`Backbone.extract` runs one pass for all layers asked for and stops at the deepest of them (blocks).
 
 `PatchGrid` is one of the two places where coordinates change their frame of reference (the other is
 `flow.warp`): pixel (x, y) of the image <-> cell (row, column) of the descriptor grid.
 
 Not here: weights and architectures (networks), what the descriptors are compared with (templates, saliency), the
-de-biasing mean, other engines.
+de-biasing mean, what runs the blocks (blocks, backbone_openvino).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from anonymotion.blocks import Engine, TorchEngine, Wanted
 from anonymotion.errors import SettingsError, UnsupportedInputError
 from anonymotion.networks import build_network
 from anonymotion.registry import Facet, FeatureSpec, PositionRule, backbone_entry
@@ -31,6 +31,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # Attention costs the square of this: a picture many times as long as it is high would run for minutes per frame.
 # 16:9 at a short side of 896 has 7,296, the published setting 4,015.
 MAX_TOKENS = 8192
+
+# Pictures that an engine is tried on have so many patches on their short side, whatever frames will have.
+SAMPLE_CELLS = 32
 
 
 @dataclass(frozen=True)
@@ -149,29 +152,64 @@ def interpolate_positions(embedding: Tensor, size_hw: tuple[int, int], rule: Pos
 class Backbone:
     """A DINO ViT on one device, as a function from images to patch descriptors.
 
-    `fingerprint` identifies the weights (SHA-256 of their file); caches of descriptors carry it.
+    `fingerprint` identifies the weights (SHA-256 of their file); caches of descriptors carry it.  `engine` is what runs
+    the blocks, by default torch.
     """
 
-    def __init__(self, name: str, network: nn.Module, patch_size: int, fingerprint: str, device: torch.device) -> None:
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        patch_size: int,
+        fingerprint: str,
+        device: torch.device,
+        engine: Engine | None = None,
+    ) -> None:
         self.name = name
         self.patch_size = patch_size
         self.fingerprint = fingerprint
         self.device = device
         # timm types its modules as Any; the attributes used are those of its VisionTransformer.
         self._network: Any = network.eval().requires_grad_(False).to(device)
+        self.engine = engine or TorchEngine(network)
         self._mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1) * 255
         self._positions: dict[tuple[int, int], Tensor] = {}
 
     @classmethod
-    def load(cls, name: str, device: torch.device, weights: Path | None = None) -> Backbone:
+    def load(cls, name: str, device: torch.device, weights: Path | None = None, engine: str = "torch") -> Backbone:
         """Build the backbone `name` with the weights of the file `weights`, else of the package, else of the hub.
 
-        Raises WeightsError if there are none, or if they are damaged or of another architecture.  Touches the
-        network only for a backbone that is not in the package, without `weights`.
+        engine: one of `registry.ENGINES`.  Raises WeightsError if there are no weights, or if they are damaged or of
+        another architecture, and what `choose_engine` raises.  Touches the network only for a backbone that is not in
+        the package, without `weights`.
         """
         network, fingerprint = build_network(name, weights)
-        return cls(name, network, backbone_entry(name).patch_size, fingerprint, device)
+        loaded = cls(name, network, backbone_entry(name).patch_size, fingerprint, device)
+        if engine != "torch":
+            from anonymotion.backbone_openvino import OpenVINOEngine, choose_engine
+
+            chosen = choose_engine(engine, device, name).name
+            if chosen != "torch":
+                loaded.engine = OpenVINOEngine(chosen, network, fingerprint, loaded._samples)
+        return loaded
+
+    def exact(self) -> Backbone:
+        """The same network run by torch: what is kept of it does not depend on what runs here."""
+        if isinstance(self.engine, TorchEngine):
+            return self
+        return Backbone(self.name, self._network, self.patch_size, self.fingerprint, self.device)
+
+    def _samples(self) -> Iterator[Tensor]:
+        """Tokens of the built-in library's pictures, (1, N, D) each: photographs and renderings in turn."""
+        from anonymotion.templates import TemplateLibrary
+
+        spec = FeatureSpec(self.name, 0, "key", self.patch_size, SAMPLE_CELLS * self.patch_size)
+        pictures = list(TemplateLibrary.load().pictures.values())
+        for picture in pictures[::3] + pictures[1::3] + pictures[2::3]:
+            image = torch.from_numpy(picture.read().copy())[None]
+            grid = PatchGrid.of((image.shape[1], image.shape[2]), self.patch_size, spec)
+            yield self._embed(image, grid)
 
     def extract(self, images: Tensor, specs: Sequence[FeatureSpec]) -> dict[FeatureSpec, PatchFeatures]:
         """Descriptors of `images`, (T, H, W, 3) uint8 RGB on any device, for each of `specs`.
@@ -189,37 +227,23 @@ class Backbone:
         for short_side, stride in dict.fromkeys((spec.short_side, spec.stride) for spec in specs):
             group = [spec for spec in specs if (spec.short_side, spec.stride) == (short_side, stride)]
             grid = PatchGrid.of(size_hw, self.patch_size, group[0])
-            wanted = list(dict.fromkeys((spec.layer, spec.facet) for spec in group))
+            wanted = tuple(dict.fromkeys((spec.layer, spec.facet) for spec in group))
             maps = self._forward(images, grid, wanted)
             result.update((spec, PatchFeatures(maps[spec.layer, spec.facet], spec.raw, grid)) for spec in group)
         return result
 
-    @torch.inference_mode()
-    def _forward(
-        self, images: Tensor, grid: PatchGrid, wanted: list[tuple[int, Facet]]
-    ) -> dict[tuple[int, Facet], Tensor]:
+    def _forward(self, images: Tensor, grid: PatchGrid, wanted: Wanted) -> dict[tuple[int, Facet], Tensor]:
         """One pass over the blocks, collecting (layer, facet) -> (T, rows, columns, D)."""
-        network = self._network
-        tokens = self._embed(images, grid)
-        prefix = network.num_prefix_tokens
-        # DINOv3 turns queries and keys by their position inside the attention; the keys given here are unturned.
-        rotary = getattr(network, "rope", None)
-        position = {} if rotary is None else {"rope": rotary.get_embed(shape=(grid.rows, grid.columns))}
-        found: dict[tuple[int, Facet], Tensor] = {}
-        last = max(layer for layer, _ in wanted)
-        for layer, block in enumerate(network.blocks[: last + 1]):
-            here = [facet for at, facet in wanted if at == layer]
-            projections = [facet for facet in here if facet != "token"]
-            if projections:
-                normalised = block.norm1(tokens[:, prefix:])
-                for facet in projections:
-                    found[layer, facet] = _project(block.attn, normalised, facet)
-            if layer < last or "token" in here:
-                tokens = block(tokens, **position)
-            if "token" in here:
-                found[layer, "token"] = tokens[:, prefix:]
-        return {key: value.float().reshape(len(value), grid.rows, grid.columns, -1) for key, value in found.items()}
+        # DINOv3 turns queries and keys by their position inside the attention.
+        rope = getattr(self._network, "rope", None)
+        rotary = None if rope is None else rope.get_embed(shape=(grid.rows, grid.columns))
+        found = self.engine.run(self._embed(images, grid), wanted, rotary)
+        return {
+            pair: vectors.reshape(len(vectors), grid.rows, grid.columns, -1)
+            for pair, vectors in zip(wanted, found, strict=True)
+        }
 
+    @torch.inference_mode()
     def _embed(self, images: Tensor, grid: PatchGrid) -> Tensor:
         """Images -> tokens with positional embedding, (T, prefix + cells, D); what timm does for stride = patch."""
         network = self._network
@@ -253,11 +277,3 @@ class Backbone:
             grid_part = interpolate_positions(embedding[:, prefix:], size_hw, rule)
             self._positions[size_hw] = torch.cat([embedding[:, :prefix], grid_part], dim=1)
         return self._positions[size_hw]
-
-
-def _project(attention: Any, tokens: Tensor, facet: Facet) -> Tensor:
-    """Only the wanted third of a timm attention's fused query-key-value projection: (T, N, D), heads concatenated."""
-    width = attention.qkv.weight.shape[0] // 3
-    third = slice(*(width * (("query", "key", "value").index(facet) + i) for i in (0, 1)))
-    bias = None if attention.qkv.bias is None else attention.qkv.bias[third]
-    return F.linear(tokens, attention.qkv.weight[third], bias)

@@ -28,7 +28,8 @@ def composite(frames: Tensor, alpha: Tensor, noise: Tensor) -> Tensor:
     low, high = alpha.aminmax() if alpha.numel() else (alpha.new_zeros(()), alpha.new_zeros(()))
     if not (float(low) >= 0 and float(high) <= 1):  # also false for NaN
         raise ValueError(f"alpha must be in [0, 1], it is in [{float(low)}, {float(high)}]")
-    if not torch.isfinite(noise).all():
+    # the extremes of what holds a NaN are NaN
+    if noise.numel() and not torch.isfinite(torch.stack(noise.aminmax())).all():
         raise ValueError("noise must be finite")
     mixed = torch.lerp(frames.float(), noise, alpha[..., None])
     return mixed.round_().clamp_(0, 255).to(torch.uint8)

@@ -22,8 +22,8 @@ from anonymotion.results import library_versions
 REPORT_SCHEMA_VERSION = 1
 
 
-def examine(device: str = "auto") -> dict[str, Any]:
-    """Versions, device, weights, library and a self-test, as one JSON document; `ok` sums it up.
+def examine(device: str = "auto", engine: str = "auto") -> dict[str, Any]:
+    """Versions, device, engine, weights, library and a self-test, as one JSON document; `ok` sums it up.
 
     A check that fails is reported with its message instead of being raised.
     """
@@ -39,9 +39,10 @@ def examine(device: str = "auto") -> dict[str, Any]:
     }
     checks: dict[str, Callable[[], dict[str, Any]]] = {
         "device": lambda: _device(device),
+        "engine": lambda: _engine(device, engine),
         "weights": _weights,
         "library": _library,
-        "self_test": lambda: _self_test(device),
+        "self_test": lambda: _self_test(device, engine),
     }
     failures = 0
     for name, check in checks.items():
@@ -59,6 +60,14 @@ def _device(request: str) -> dict[str, Any]:
 
     choice = choose_device(request)
     return {"name": choice.name, "reason": choice.reason, "torch_cuda_build": torch.version.cuda}
+
+
+def _engine(device: str, request: str) -> dict[str, Any]:
+    from anonymotion.backbone_openvino import choose_engine
+    from anonymotion.presets import PRESETS
+
+    choice = choose_engine(request, choose_device(device).device, PRESETS["strict"].backbone)
+    return {"name": choice.name, "reason": choice.reason}
 
 
 def _weights() -> dict[str, Any]:
@@ -87,7 +96,7 @@ def _library() -> dict[str, Any]:
     }
 
 
-def _self_test(device: str) -> dict[str, Any]:
+def _self_test(device: str, engine: str) -> dict[str, Any]:
     """Hide the face in four frames of the sample clip; look at what was written, as a user would."""
     from anonymotion import video
     from anonymotion.run import FileOptions, hide_video
@@ -97,7 +106,7 @@ def _self_test(device: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="anonymotion-doctor-") as folder:
         clip, hidden, masks = (Path(folder) / name for name in ("clip.mp4", "hidden.mp4", "masks"))
         make_sample(clip, frames=4)
-        result = hide_video(clip, hidden, "face", device=device, files=FileOptions(masks=masks))
+        result = hide_video(clip, hidden, "face", device=device, engine=engine, files=FileOptions(masks=masks))
         pairs = []
         for path in (clip, hidden):
             with video.open_source(path) as source:

@@ -125,25 +125,25 @@ class AccumulatedNoise(NoiseField):
         super().__init__(size_hw, randomness, mean, std, device)
         self._values: Tensor | None = None
         self._remainder = torch.zeros(2, *size_hw, device=device)
+        self._still = source_positions(self._remainder)
         self.reseeded_share = 0.0
 
     def _move(self, flow: Tensor) -> Tensor:
         height, width = self._size_hw
         values = self._first if self._values is None else self._values
         assert values is not None  # noqa: S101 - for mypy: `next` has set it
-        still = source_positions(torch.zeros_like(flow))
         # The remainder belongs to the value, so it is read where the value will come from.
-        x, y = (still + _nearest(flow)).long()
+        x, y = (self._still + _nearest(flow)).long()
         nearest = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-        step = flow + self._remainder.flatten(1)[:, nearest]
+        step = flow + self._remainder.flatten(1).index_select(1, nearest.flatten()).view_as(flow)
         whole = _nearest(step)
         remainder = step - whole
-        x, y = (still + whole).long()
+        x, y = (self._still + whole).long()
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
 
         keeps = inside & _one_claim_per_source(index, inside, remainder)
-        moved = values.reshape(-1, 3)[index]
+        moved = values.reshape(-1, 3).index_select(0, index.flatten()).view_as(values)
         fresh = ~keeps
         count = int(fresh.sum())
         if count:

@@ -73,7 +73,8 @@ class Hider:
     preset: `strict` (None), `paper` or `paper-debiased`; any field of `Settings` can be changed by keyword.
     policy: what must stay visible, shapes, spans, own masks; its attributes, preset and settings count where they are
         not given here.
-    device: `auto`, `cpu` or `cuda`.  seed: for tests only; without it the noise is secret.
+    device: `auto`, `cpu` or `cuda`.  engine: what runs the backbone, of `registry.ENGINES`.
+    seed: for tests only; without it the noise is secret.
     library: a TemplateLibrary, by default the built-in one; `load_library()` has the user's own templates too.
     network: a Backbone that is loaded already; it must be the one that `settings.backbone` names.
     backbone_weights, flow_weights, person_weights: files, for networks whose weights are not in the package; those
@@ -89,6 +90,7 @@ class Hider:
         *,
         policy: Policy | None = None,
         device: str = "auto",
+        engine: str = "auto",
         seed: int | None = None,
         library: TemplateLibrary | None = None,
         network: Backbone | None = None,
@@ -114,7 +116,7 @@ class Hider:
         self.backbone: Backbone | None = None
         self.flow: FlowEstimator | None = None
         if not self.covers_whole_frame or self.kept:
-            self.backbone, self.flow = self._networks(network, backbone_weights, flow_weights)
+            self.backbone, self.flow = self._networks(network, backbone_weights, flow_weights, engine)
         self.matcher = Matcher(
             self.settings,
             library,
@@ -153,12 +155,12 @@ class Hider:
         return not self.attributes and not self.policy.marks_regions
 
     def _networks(
-        self, network: Backbone | None, backbone_weights: Path | None, flow_weights: Path | None
+        self, network: Backbone | None, backbone_weights: Path | None, flow_weights: Path | None, engine: str
     ) -> tuple[Backbone | None, FlowEstimator]:
         device = self.device.device
         try:
             if self.kept or (self.attributes and self.person_mask is None):
-                network = network or Backbone.load(self.settings.backbone, device, backbone_weights)
+                network = network or Backbone.load(self.settings.backbone, device, backbone_weights, engine)
             else:
                 network = None
             return network, load_flow(
@@ -366,10 +368,11 @@ class Hider:
 
     @property
     def networks(self) -> dict[str, Any]:
-        """Backbone and flow by name, `none` where a method did without."""
-        backbone = ("none", "none") if self.backbone is None else (self.backbone.name, self.backbone.fingerprint)
+        """Backbone, what runs it, and flow by name, `none` where a method did without."""
+        used = self.backbone
+        backbone = ("none",) * 3 if used is None else (used.name, used.fingerprint, used.engine.name)
         return {
-            "backbone": dict(zip(("name", "weights_sha256"), backbone, strict=True)),
+            "backbone": dict(zip(("name", "weights_sha256", "engine"), backbone, strict=True)),
             "flow": "none" if self.flow is None else self.flow.name,
         }
 

@@ -1,4 +1,4 @@
-"""What can be named: attributes, backbones, facets, flows, noises, aggregations, methods, and the FeatureSpec.
+"""What can be named: attributes, backbones, facets, flows, noises, aggregations, engines, methods, and the FeatureSpec.
 
 Plain data without torch, so that a command line can list and check names at once.  The modules that do the work
 look their own part up by the same names (a test compares the two).
@@ -42,6 +42,14 @@ AGGREGATIONS = {
     "max": "the strongest",
     "noisy-or": "1 - product of (1 - s)",
     "mean": "eq. 1",
+}
+
+ENGINES = {
+    "auto": "the fastest that is installed and keeps the masks",
+    "torch": "as it is, on any device",
+    "openvino": "OpenVINO in float32, on CPUs",
+    "openvino-bf16": "OpenVINO in bfloat16, on CPUs that compute with it",
+    "openvino-int8": "OpenVINO with 8-bit weights and activations, on CPUs",
 }
 
 

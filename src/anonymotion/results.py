@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 RESULT_SCHEMA_VERSION = 1
+OPTIONAL = ("openvino", "nncf")
 DISCLAIMER = "Best effort: review the output before publishing it."
 
 
@@ -153,13 +154,15 @@ class SaliencyResult:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of this package and of the libraries that decide its results."""
+    """Versions of this package and of the libraries that decide its results; optional ones if installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     found: dict[str, str] = {}
-    for name in ("anonymotion", "torch", "torchvision", "timm", "av", "opencv-python-headless", "numpy"):
+    decisive = ("anonymotion", "torch", "torchvision", "timm", "av", "opencv-python-headless", "numpy")
+    for name in (*decisive, *OPTIONAL):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "unknown"
+            if name not in OPTIONAL:
+                found[name] = "unknown"
     return found

@@ -30,22 +30,34 @@ def patch_saliency(features: PatchFeatures, bank: TemplateBank) -> Tensor:
     Raises FeatureSpecMismatch if the two were made differently: such a cosine means nothing; WeightsError if a
     descriptor is not finite.
     """
+    return _clipped_cosine(_comparable(features, bank), bank)
+
+
+def _comparable(features: PatchFeatures, bank: TemplateBank) -> Tensor:
+    """Directions of all cells, (T, rows, columns, D), once for all comparisons; raises as `patch_saliency` does."""
     if features.spec != bank.spec.raw:
         raise FeatureSpecMismatch(f"features of {features.spec} cannot be compared with templates of {bank.spec.raw}")
     # A comparison with NaN is false, and what is not over its threshold would be shown: stop instead.
-    if not torch.isfinite(features.descriptors).all():
+    # The extremes of what holds a NaN are NaN.
+    if not torch.isfinite(torch.stack(features.descriptors.aminmax())).all():
         raise WeightsError(
             "the descriptors of a frame are not finite: the weights are damaged, or the device is faulty"
         )
-    return _cosine(features, bank.descriptors, bank.mean).clamp(0, 1)
+    return _directions(features.descriptors, bank.mean)
 
 
-def _cosine(features: PatchFeatures, descriptors: Tensor, mean: Tensor | None) -> Tensor:
-    """Cosine of every descriptor, (N, D), with every cell: (T, N, rows, columns)."""
-    cells = features.descriptors
-    if mean is not None:
-        cells, descriptors = cells - mean, descriptors - mean
-    return torch.einsum("trcd,nd->tnrc", F.normalize(cells, dim=-1), F.normalize(descriptors, dim=-1))
+def _directions(descriptors: Tensor, mean: Tensor | None) -> Tensor:
+    """Descriptors, (..., D), without the mean, if there is one, and of length 1."""
+    return F.normalize(descriptors if mean is None else descriptors - mean, dim=-1)
+
+
+def _clipped_cosine(cells: Tensor, bank: TemplateBank) -> Tensor:
+    return _cosine(cells, bank.descriptors, bank.mean).clamp_(0, 1)
+
+
+def _cosine(cells: Tensor, descriptors: Tensor, mean: Tensor | None) -> Tensor:
+    """Cosine of every descriptor, (N, D), with every direction: (T, N, rows, columns)."""
+    return torch.einsum("trcd,nd->tnrc", cells, _directions(descriptors, mean))
 
 
 def evidence_share(features: PatchFeatures, rivals: Rivals, mean: Tensor | None) -> Tensor:
@@ -53,9 +65,11 @@ def evidence_share(features: PatchFeatures, rivals: Rivals, mean: Tensor | None)
 
     Parts asked for together do not compete: their probabilities add up.
     """
-    cells = features.descriptors if mean is None else features.descriptors - mean
-    probabilities = rivals.probe.probabilities(F.normalize(cells, dim=-1))
-    return probabilities[..., rivals.asked_for].sum(dim=-1)
+    return _share(_directions(features.descriptors, mean), rivals)
+
+
+def _share(cells: Tensor, rivals: Rivals) -> Tensor:
+    return rivals.probe.probabilities(cells)[..., rivals.asked_for].sum(dim=-1)
 
 
 def _noisy_or(planes: Tensor) -> Tensor:
@@ -89,18 +103,19 @@ def attribute_saliency(features: PatchFeatures, bank: TemplateBank, how: str) ->
     With rivals, a cell in which what was asked for is less probable than the attribute's `contrast` is weakened in
     proportion, and so is one that a negative template of the user's own matches better.
     """
-    planes = patch_saliency(features, bank)
+    cells = _comparable(features, bank)
+    planes = _clipped_cosine(cells, bank)
     grouped = [aggregate(planes[:, bank.attribute_index == i], how) for i in range(len(bank.attributes))]
     by_attribute = torch.cat(grouped, dim=1)
     if bank.rivals is None:
         return by_attribute
-    share = evidence_share(features, bank.rivals, bank.mean)[:, None]
+    share = _share(cells, bank.rivals)[:, None]
     needed = bank.rivals.contrast[:, None, None]
     weight = torch.where(needed > 0, share / needed, 1.0).clamp(max=1)
-    return by_attribute * weight * _negative_weight(by_attribute, features, bank.rivals, bank.mean)
+    return by_attribute * weight * _negative_weight(by_attribute, cells, bank.rivals, bank.mean)
 
 
-def _negative_weight(planes: Tensor, features: PatchFeatures, rivals: Rivals, mean: Tensor | None) -> Tensor:
+def _negative_weight(planes: Tensor, cells: Tensor, rivals: Rivals, mean: Tensor | None) -> Tensor:
     """What own negative templates leave of (T, A, rows, columns) planes: weights of that shape in [0, 1].
 
     1 where no negative template of the attribute matches better than the attribute itself; e.g. 0.24 where one is
@@ -109,7 +124,7 @@ def _negative_weight(planes: Tensor, features: PatchFeatures, rivals: Rivals, me
     weight = torch.ones_like(planes)
     if not len(rivals.negatives):
         return weight
-    against = _cosine(features, rivals.negatives, mean)
+    against = _cosine(cells, rivals.negatives, mean)
     for attribute in sorted(set(rivals.negative_index.tolist())):
         strongest = against[:, rivals.negative_index == attribute].amax(dim=1)
         ahead = NEGATIVE_SHARPNESS * (planes[:, attribute] - strongest)
@@ -128,10 +143,12 @@ def saliency_planes(
 ) -> Tensor:
     """(T, A, H, W) float32 in [0, 1], one plane per attribute, in the order of `attributes`.
 
-    `features[i]` is compared with `banks[i]`; the banks' attributes together are `attributes`.
+    `features[i]` is compared with `banks[i]`; the banks' attributes together are `attributes`.  All features are of one
+    grid.
     """
     by_name: dict[str, Tensor] = {}
     for feature, bank in zip(features, banks, strict=True):
-        planes = upsample(attribute_saliency(feature, bank, how), feature.grid)
-        by_name.update(zip(bank.attributes, planes.unbind(1), strict=True))
-    return torch.stack([by_name[name] for name in attributes], dim=1).clamp(0, 1)
+        by_name.update(zip(bank.attributes, attribute_saliency(feature, bank, how).unbind(1), strict=True))
+    # Put in order while they are small: a frame has some hundred times as many pixels as cells.
+    (grid,) = {feature.grid for feature in features}
+    return upsample(torch.stack([by_name[name] for name in attributes], dim=1), grid).clamp_(0, 1)

@@ -140,7 +140,7 @@ def _vectors_of(part: TemplateLibrary, backbone: Backbone, spec: FeatureSpec) ->
     cache = DescriptorCache(part.digest, backbone.fingerprint, own=part.own)
     vectors = cache.read(spec)
     if vectors is None:
-        vectors = compute_vectors(part, backbone, [spec])[spec]
+        vectors = compute_vectors(part, backbone.exact(), [spec])[spec]
         cache.write(spec, vectors)
     # A comparison with NaN is false: a template that is not finite would hide nothing, without a word.
     if not torch.isfinite(vectors["templates"]).all():

@@ -23,6 +23,7 @@ from anonymotion.cli.options import (
     AttributesOrNone,
     BackboneWeights,
     Device,
+    Engine,
     Exclude,
     FlowWeights,
     Force,
@@ -84,6 +85,7 @@ def hide(
     masks: OwnMasks = None,
     policy: PolicyFile = None,
     device: Device = "auto",
+    engine: Engine = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
     force: Force = False,
@@ -158,6 +160,7 @@ def hide(
                 files=files,
                 progress=progress,
                 device=device,
+                engine=engine,
                 seed=seed,
                 backbone_weights=backbone_weights,
                 flow_weights=flow_weights,
@@ -191,6 +194,7 @@ def saliency(
     attributes: Attributes = "person",
     preset: Preset = "strict",
     device: Device = "auto",
+    engine: Engine = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
     force: Force = False,
@@ -216,6 +220,7 @@ def saliency(
                 files=files,
                 progress=progress,
                 device=device,
+                engine=engine,
                 backbone_weights=backbone_weights,
                 flow_weights=flow_weights,
                 library=load_library(library),
@@ -227,12 +232,12 @@ def saliency(
 
 
 @app.command()
-def doctor(device: Device = "auto", as_json: AsJson = False) -> None:
+def doctor(device: Device = "auto", engine: Engine = "auto", as_json: AsJson = False) -> None:
     """Say what is installed, which device would be used and why, and run a short self-test."""
     with reported(as_json):
         from anonymotion.doctor import examine
 
-        report = examine(device)
+        report = examine(device, engine)
         if as_json:
             print_json(report)
         else:

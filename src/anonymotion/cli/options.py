@@ -17,6 +17,7 @@ import typer
 
 from anonymotion.errors import SettingsError
 from anonymotion.presets import PRESETS, Settings
+from anonymotion.registry import ENGINES
 
 PIXELS = "What decides each pixel (defaults are those of --preset strict)"
 FILES = "Files"
@@ -36,6 +37,7 @@ PresetOrNone = Annotated[
     str | None, typer.Option("--preset", help=f"{' | '.join(PRESETS)}  [strict]", show_default=False)
 ]
 Device = Annotated[str, typer.Option("--device", help="auto | cpu | cuda", rich_help_panel=MACHINE)]
+Engine = Annotated[str, typer.Option("--engine", help=" | ".join(ENGINES), rich_help_panel=MACHINE)]
 Force = Annotated[bool, typer.Option("--force", help="replace an existing output", rich_help_panel=FILES)]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document on standard output")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress bar")]

@@ -1,0 +1,266 @@
+"""The blocks of a backbone on OpenVINO, for CPUs: converted from the same torch module, in one of three precisions.
+
+    openvino        float32
+    openvino-bf16   bfloat16 inside, on CPUs that compute with it
+    openvino-int8   8-bit weights and activations (NNCF, after training, on the pictures of the built-in library)
+
+What is converted takes any number of tokens, so it is made once per network and set of (layer, facet) pairs, whatever
+the size of the frames, and kept in the user's cache folder with its SHA-256 beside it; what does not have that sum is
+made again.  When it is made it is compared with torch.
+
+Importing OpenVINO would report to its maker that it was imported; nothing of that leaves this process
+(`load_openvino`).
+
+Not here: what the blocks compute (blocks), images to tokens (backbone), graphics cards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anonymotion.blocks import Blocks, TorchEngine, Wanted
+from anonymotion.descriptor_cache import user_cache_folder
+from anonymotion.errors import DeviceError, MissingDependencyError, SettingsError
+from anonymotion.registry import ENGINES, backbone_entry
+
+# Raise it when what is converted changes, so that older models are not found.
+MODEL_FORMAT = 1
+
+CALIBRATION_PICTURES = 16
+
+# The mean cosine with torch below which a converted model is not used; what is right has more than 0.998.
+LEAST_COSINE = 0.99
+
+Samples = Callable[[], Iterable[Tensor]]
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """A name of `registry.ENGINES`, never `auto`, and the sentence that explains the choice to a user."""
+
+    name: str
+    reason: str
+
+
+def load_openvino() -> Any:
+    """The module `openvino`, without its telemetry.  Raises MissingDependencyError if it is not there or broken.
+
+    `import openvino`, and `import nncf`, send a message to a statistics service unless somebody has opted out; both do
+    without where the package that sends it is not installed, and in this process it is not.
+    """
+    if "openvino" not in sys.modules:
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # what import takes for absent
+    try:
+        import openvino
+    except (ImportError, RuntimeError, OSError) as error:
+        raise MissingDependencyError(
+            f"OpenVINO cannot be used ({' '.join(str(error).split())[:120]}): pip install 'anonymotion[openvino]', or "
+            "use --engine torch"
+        ) from error
+    return openvino
+
+
+def choose_engine(request: str, device: torch.device, backbone: str) -> EngineChoice:
+    """What runs the backbone of that name on `device`: `request` is one of `registry.ENGINES`.
+
+    Raises SettingsError for another word, or where OpenVINO was asked for and cannot run this backbone there, and
+    MissingDependencyError where it is not installed.
+    """
+    if request not in ENGINES:
+        raise SettingsError(f"engine {request!r} is not known: use one of {', '.join(ENGINES)}")
+    if request == "torch":
+        return EngineChoice("torch", "torch was asked for")
+    obstacle = None
+    if device.type != "cpu":
+        obstacle = f"OpenVINO is used on CPUs, and the device is {device.type}"
+    elif backbone_entry(backbone).positions == "rotary":
+        obstacle = f"{backbone} turns its keys by position, which is not converted"
+    if request == "auto":
+        if obstacle is None and find_spec("openvino") is None:
+            obstacle = "OpenVINO is not installed (pip install 'anonymotion[openvino]')"
+        if obstacle is not None:
+            return EngineChoice("torch", obstacle)
+        if computes_bf16():
+            return EngineChoice("openvino-bf16", "OpenVINO is installed, and this CPU computes with bfloat16")
+        return EngineChoice("openvino", "OpenVINO is installed")
+    if obstacle is not None:
+        raise SettingsError(f"engine {request} cannot be used: {obstacle}; use --engine torch")
+    load_openvino()
+    if request == "openvino-bf16" and not computes_bf16():
+        raise DeviceError("engine openvino-bf16 needs a CPU that computes with bfloat16: use --engine openvino")
+    if request == "openvino-int8" and find_spec("nncf") is None:
+        raise MissingDependencyError("engine openvino-int8 needs NNCF: pip install 'anonymotion[openvino]'")
+    return EngineChoice(request, f"{request} was asked for")
+
+
+def computes_bf16() -> bool:
+    """Whether OpenVINO finds bfloat16 instructions in this CPU."""
+    return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class OpenVINOEngine:
+    """The blocks of one network on OpenVINO, for as many threads as torch has.
+
+    engine: a name of `registry.ENGINES` that begins with openvino.  fingerprint: of the network's weights.  samples:
+    gives tokens of some pictures, (1, N, D), to compare with torch and to calibrate on.
+    """
+
+    def __init__(self, engine: str, network: nn.Module, fingerprint: str, samples: Samples) -> None:
+        self._openvino = load_openvino()
+        self.name = engine
+        # timm types its modules as Any; the attributes used are those of its VisionTransformer.
+        self._network: Any = network
+        self._fingerprint, self._samples = fingerprint, samples
+        self._models: dict[Wanted, Any] = {}
+        self._compiled: dict[tuple[Wanted, int], Any] = {}
+
+    def run(self, tokens: Tensor, wanted: Wanted, rotary: Tensor | None) -> tuple[Tensor, ...]:
+        """See Engine.run; `rotary` is None for every network that this takes."""
+        request = self._request(wanted, tokens.shape[1])
+        found = []
+        for one in tokens:  # a batch gains nothing on a CPU
+            result = request.infer([one[None].contiguous().numpy()])
+            # the engine writes its next result into the same memory
+            found.append([torch.from_numpy(result[i].copy()) for i in range(len(wanted))])
+        return tuple(torch.cat(vectors) for vectors in zip(*found, strict=True))
+
+    def _request(self, wanted: Wanted, tokens: int) -> Any:
+        """The network for frames of so many tokens, compiled once."""
+        if (wanted, tokens) not in self._compiled:
+            if wanted not in self._models:
+                self._models[wanted] = self._load(wanted)
+            model = self._models[wanted].clone()
+            model.reshape([1, tokens, self._network.embed_dim])
+            self._compiled[wanted, tokens] = self._compile(model)
+        return self._compiled[wanted, tokens]
+
+    def _compile(self, model: Any) -> Any:
+        low = self.name == "openvino-bf16" or (self.name == "openvino-int8" and computes_bf16())
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # by default it is whatever the CPU is fastest with
+            "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
+        }
+        return self._openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+
+    def _load(self, wanted: Wanted) -> Any:
+        """The converted model from the cache, or made anew."""
+        folder = user_cache_folder() / "openvino" / self._key(wanted)
+        if _is_intact(folder):
+            return self._openvino.Core().read_model(folder / "model.xml")
+        model = self._make(wanted)
+        self._compare(model, wanted)
+        with contextlib.suppress(OSError):  # a folder that cannot be written only costs time later
+            self._keep(model, folder)
+        return model
+
+    def _key(self, wanted: Wanted) -> str:
+        """Everything that decides the model; bfloat16 is a way to run the float32 one."""
+        kind = "int8" if self.name == "openvino-int8" else "float"
+        content = {
+            "format": MODEL_FORMAT,
+            "weights": self._fingerprint,
+            "architecture": repr(self._network),
+            "wanted": wanted,
+            "kind": kind,
+            "versions": [
+                installed_version(name) for name in ("openvino", "torch", "timm", "nncf")[: 3 + (kind == "int8")]
+            ],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+    def _make(self, wanted: Wanted) -> Any:
+        """Convert, and quantise for 8 bits."""
+        width = self._network.embed_dim
+        with _quiet():
+            model = self._openvino.convert_model(
+                Blocks(self._network, wanted).eval(),
+                example_input=torch.zeros(1, self._network.num_prefix_tokens + 12, width),
+                input=[self._openvino.PartialShape([-1, -1, width])],
+            )
+            if self.name != "openvino-int8":
+                return model
+            import nncf
+
+            samples = [tokens.numpy() for tokens, _ in zip(self._samples(), range(CALIBRATION_PICTURES), strict=False)]
+            return nncf.quantize(
+                model,
+                nncf.Dataset(samples),
+                model_type=nncf.ModelType.TRANSFORMER,
+                preset=nncf.QuantizationPreset.MIXED,
+                subset_size=len(samples),
+            )
+
+    def _compare(self, model: Any, wanted: Wanted) -> None:
+        """Raise DeviceError if the model is far from torch: what it does not match would be shown."""
+        tokens = next(iter(self._samples()))
+        static = model.clone()
+        static.reshape(list(tokens.shape))
+        found = self._compile(static).infer([tokens.numpy()])
+        expected = TorchEngine(self._network).run(tokens, wanted, None)
+        for number, vectors in enumerate(expected):
+            cosine = float(F.cosine_similarity(torch.from_numpy(found[number].copy()), vectors, dim=-1).mean())
+            if not cosine >= LEAST_COSINE:  # also for NaN
+                raise DeviceError(
+                    f"engine {self.name} gives other descriptors than torch on this machine (cosine {cosine:.3f}, "
+                    f"expected {LEAST_COSINE}): use --engine torch"
+                )
+
+    def _keep(self, model: Any, folder: Path) -> None:
+        """Put the model into the cache, all of it or nothing."""
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(dir=folder.parent, suffix=".partial", ignore_cleanup_errors=True) as partial:
+            written = Path(partial) / "model"
+            written.mkdir(mode=0o700)
+            self._openvino.save_model(model, written / "model.xml", compress_to_fp16=False)
+            (written / "sha256.json").write_text(json.dumps(_sums(written)) + "\n")
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(written, folder)
+
+
+def installed_version(name: str) -> str:
+    """The version of a package, or `none`."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("model.xml", "model.bin")}
+
+
+def _is_intact(folder: Path) -> bool:
+    """Whether the two files of a model are there and have the sums noted beside them."""
+    try:
+        return bool(json.loads((folder / "sha256.json").read_text()) == _sums(folder))
+    except (OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the converters say about themselves on the way."""
+    with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        warnings.simplefilter("ignore")
+        logging.getLogger("nncf").setLevel(logging.ERROR)
+        yield

@@ -1,0 +1,30 @@
+"""The scripts that measure speed run, in tiny sizes: what they say is left to those who read it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.sh"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_all_measures_end_up_in_one_document(tmp_path: Path) -> None:
+    environment = {**os.environ, "DEVICE": "cpu", "TINY": "1", "PYTHON": sys.executable}
+    out = tmp_path / "speed.json"
+    done = subprocess.run([str(SCRIPT), str(out)], env=environment, capture_output=True, text=True, timeout=580)
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(out.read_text())
+    assert document["failed"] == []
+    assert {row["row"] for row in document["pipeline"]["rows"]} == {"strict", "paper"}
+    assert all(row["frames_per_second"] > 0 for row in document["pipeline"]["rows"])
+    # the published pipeline's work and ours find the same
+    assert document["reference"]["largest_difference"] <= 1 / 255
+    assert document["reference"]["templates"] == 4
+    assert document["files"]["rows"][0]["frames"] == 3
