@@ -83,7 +83,7 @@ class Measurement:
         self.source: Runs | ExportedMasks = (
             ExportedMasks(arguments.masks, arguments.attributes, self.chosen.flow)
             if arguments.masks
-            else Runs(arguments.attributes, arguments.preset, arguments.device, **self.settings)
+            else Runs(arguments.attributes, arguments.preset, arguments.device, arguments.engine, **self.settings)
         )
         self.collected = Collected()
         if arguments.sweep and isinstance(self.source, Runs):
@@ -220,6 +220,7 @@ def parsed(values: Sequence[str] | None = None) -> argparse.Namespace:
         "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="settings, as threshold=0.5,hair=0.4"
     )
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--engine", default="auto", help="what runs the backbone, as of `hide`")
     parser.add_argument("--masks", type=Path, help="measure DIR/CLIP/NAME/%%06d.png instead of running the pipeline")
     parser.add_argument("--points", type=Path, default=HERE / "points.toml")
     parser.add_argument("--exclude", type=Path, default=HERE / "coverage.toml")

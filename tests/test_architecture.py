@@ -50,6 +50,7 @@ ROWS = (
         "results",
         "matcher",
         "keyframes",
+        "chunks",
         "pipeline",
         "scheduler",
         "report",

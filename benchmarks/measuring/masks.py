@@ -102,13 +102,13 @@ class Runs:
     Continuity needs neighbours: frames are given as consecutive runs, and each run of frames is a video of its own.
     """
 
-    def __init__(self, names: Sequence[str], preset: str, device: str, **settings: Any) -> None:
+    def __init__(self, names: Sequence[str], preset: str, device: str, engine: str = "auto", **settings: Any) -> None:
         self.names = list(names)
         chosen = settings_for(preset, **settings)
         self.settings = chosen
         where = choose_device(device).device
         specs = [chosen.spec_of(attribute) for attribute in ATTRIBUTES]
-        self.backbone = SharedBackbone(Backbone.load(chosen.backbone, where), specs)
+        self.backbone = SharedBackbone(Backbone.load(chosen.backbone, where, engine=engine), specs)
         flow = SharedFlow(load_flow(chosen.flow, where))
         self._hiders = {}
         for name in self.names:
