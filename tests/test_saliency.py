@@ -289,7 +289,15 @@ def test_rivals_of_a_bank(library: TemplateLibrary, embedded_backbone: Backbone)
     bank = build_bank(library, embedded_backbone, spec, ["hair"], contrast={"hair": 0.2, "lips": 0.1})
     rivals = bank.rivals
     assert rivals is not None
-    assert rivals.asked_for.tolist() == [True, True] + [False] * 8, "seven attributes and everything else"
+    assert rivals.asked_for.tolist() == [True] * 5 + [False] * 5, "hair, lips; the face's other parts are no rivals"
+    apart = build_bank(
+        library, embedded_backbone, spec, ["hair"], contrast={"hair": 0.2, "lips": 0.1}, siblings_count=False
+    )
+    assert apart.rivals is not None
+    assert apart.rivals.asked_for.tolist() == [True, True] + [False] * 8, "seven attributes and everything else"
+    body = build_bank(library, embedded_backbone, spec, ["arm"], contrast={"arm": 0.2})
+    assert body.rivals is not None
+    assert body.rivals.asked_for.sum() == 1, "limbs do compete"
     assert rivals.contrast.tolist() == pytest.approx([0.2])
     # what it was made of is told apart: a picture of nobody, and parts that were or were not asked for
     features = {

@@ -63,9 +63,12 @@ class Matcher:
             torch.tensor([settings.threshold[name] for name in names], device=device) for names in (attributes, kept)
         )
         self.banks = [] if person_mask is not None else self._banks_of(self.attributes, library)
-        self.kept_banks = self._banks_of(self.kept, library)
+        # a part that is to be hidden must not become visible because one beside it is kept
+        self.kept_banks = self._banks_of(self.kept, library, siblings_count=False)
 
-    def _banks_of(self, names: tuple[str, ...], library: TemplateLibrary) -> list[TemplateBank]:
+    def _banks_of(
+        self, names: tuple[str, ...], library: TemplateLibrary, *, siblings_count: bool = True
+    ) -> list[TemplateBank]:
         """One bank for each way in which some of the attributes are compared."""
         if self.backbone is None:
             return []
@@ -74,7 +77,15 @@ class Matcher:
             groups.setdefault(self.settings.spec_of(name), []).append(name)
         contrast = {name: self.settings.contrast[name] for name in names} if self.settings.weighs_rivals else None
         return [
-            build_bank(library, self.backbone, spec, group, exemplars=self.settings.exemplars, contrast=contrast)
+            build_bank(
+                library,
+                self.backbone,
+                spec,
+                group,
+                exemplars=self.settings.exemplars,
+                contrast=contrast,
+                siblings_count=siblings_count,
+            )
             for spec, group in groups.items()
         ]
 

@@ -123,11 +123,11 @@ class Settings:
     exemplar_aggregation: str = _option("max", f"over the exemplars of an attribute: {_one_of(AGGREGATIONS)}")
     attribute_aggregation: str = _option("max", f"over attributes, for --composite blend: {_one_of(AGGREGATIONS)}")
     threshold: PerAttribute[float] = _option(
-        PerAttribute(0.5, (("face", 0.42), ("hand", 0.35), ("torso", 0.25), ("leg", 0.4), ("arm", 0.2))),
+        PerAttribute(0.5, (("face", 0.42), ("hair", 0.4), ("hand", 0.35), ("torso", 0.25), ("leg", 0.4), ("arm", 0.2))),
         "saliency in 0..1 from which a pixel is hidden, for --composite replace; hair=0.4 changes that one, 0.5 all",
     )
     contrast: PerAttribute[float] = _option(
-        PerAttribute(0.1, (("face", 0.3), ("body", 0.3), ("hair", 0.05))),
+        PerAttribute(0.1, (("face", 0.3), ("body", 0.3), ("hair", 0.02))),
         "probability in 0..1 that a patch is something that was asked for, against all else in the library, below "
         "which its saliency is weakened in proportion; 0: off; 0.1,face=0.3",
     )

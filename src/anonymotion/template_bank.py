@@ -19,10 +19,14 @@ from anonymotion.backbone import Backbone, PatchFeatures
 from anonymotion.descriptor_cache import DescriptorCache
 from anonymotion.errors import SettingsError, TemplateError, UnknownAttributeError
 from anonymotion.probe import Probe, fit
-from anonymotion.registry import FeatureSpec
+from anonymotion.registry import GROUPS, FeatureSpec
 from anonymotion.templates import Template, TemplateLibrary
 
 BACKGROUND_GRID = 12
+
+# The parts of these groups are too small for patches to tell them apart: a mask of `eyes` that `cheek` could take
+# patches away from missed every second frame.
+NO_RIVALS = ("face",)
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,12 @@ def build_bank(
     *,
     exemplars: str = "all",
     contrast: Mapping[str, float] | None = None,
+    siblings_count: bool = True,
 ) -> TemplateBank:
     """The exemplars of `attributes` as descriptors of `spec`; `exemplars` as of `TemplateLibrary.exemplars`.
 
-    `contrast`: of every attribute of the run, also those of other banks; then the bank has rivals.
+    `contrast`: of every attribute of the run, also those of other banks; then the bank has rivals.  `siblings_count`:
+    what is likely to be another part of a group in `NO_RIVALS` is no rival either.
     """
     for attribute in attributes:
         if attribute not in library.attributes:
@@ -89,13 +95,17 @@ def build_bank(
     vectors = _vectors(library, backbone, spec)
     rows = [library.templates.index(template) for _, template in chosen]
     mean = vectors["mean"] if spec.mean is not None else None
-    rivals = None if contrast is None else _rivals(library, vectors, attributes, contrast)
+    rivals = None if contrast is None else _rivals(library, vectors, attributes, contrast, siblings_count)
     index = torch.tensor([position for position, _ in chosen], device=backbone.device)
     return TemplateBank(spec, tuple(attributes), vectors["templates"][rows], index, mean, rivals)
 
 
 def _rivals(
-    library: TemplateLibrary, vectors: dict[str, Tensor], attributes: Sequence[str], contrast: Mapping[str, float]
+    library: TemplateLibrary,
+    vectors: dict[str, Tensor],
+    attributes: Sequence[str],
+    contrast: Mapping[str, float],
+    siblings_count: bool,
 ) -> Rivals:
     """Classes in this order: what was asked for, other attributes, everything else.
 
@@ -105,6 +115,10 @@ def _rivals(
     built_in = library.parts[0]
     names = [*contrast, *(name for name in built_in.attributes if name not in contrast)]
     rest = len(names)
+    siblings = (
+        GROUPS[group] for group in NO_RIVALS if siblings_count and not contrast.keys().isdisjoint(GROUPS[group])
+    )
+    counted = contrast.keys() | {member for members in siblings for member in members}
     members: list[tuple[int, int]] = []
     own_negatives: list[tuple[int, int]] = []
     for number, template in enumerate(library.templates):
@@ -118,7 +132,7 @@ def _rivals(
     device = descriptors.device
     return Rivals(
         probe=fit(F.normalize(descriptors - vectors["mean"], dim=-1), classes.to(device), rest + 1),
-        asked_for=(torch.arange(rest + 1) < len(contrast)).to(device),
+        asked_for=torch.tensor([name in counted for name in names] + [False], device=device),
         contrast=torch.tensor([contrast[name] for name in attributes], device=device),
         negatives=vectors["templates"][[number for number, _ in own_negatives]],
         negative_index=torch.tensor([position for _, position in own_negatives], dtype=torch.long, device=device),
