@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from anonymotion.cli.console import means_of, print_json, progress_bar, reported, show, tell
+from anonymotion.cli.data_commands import data_app
 from anonymotion.cli.options import (
     FILES,
     MACHINE,
@@ -49,6 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(template_app, name="template")
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:
