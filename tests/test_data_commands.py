@@ -74,6 +74,20 @@ def test_a_failing_video_is_named_and_the_status_is_not_zero(weizmann: Path, tmp
     assert len(list((tmp_path / "out" / "source" / "frames").rglob("000000.png"))) == 11
 
 
+def test_an_interrupt_says_that_the_same_command_goes_on(
+    weizmann: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    command = ("data", "obfuscate", "weizmann", weizmann, "--out", tmp_path / "out", "--variants", "source")
+    with monkeypatch.context() as patch:
+        patch.setattr("anonymotion.research.obfuscate._copy_video", interrupted)
+        assert "the same command goes on" in one_line_error(invoke(*command), 130)
+    assert "is not finished" in one_line_error(invoke("data", "check", "weizmann", tmp_path / "out" / "source"))
+    assert "wrote 12 videos (0 were there" in invoke(*command).stderr
+
+
 def test_bad_requests_write_nothing(weizmann: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for flags, message in (

@@ -20,7 +20,7 @@ from anonymotion.errors import DatasetError, SettingsError
 from anonymotion.pipeline import Hider
 from anonymotion.research import obfuscate
 from anonymotion.research.clips import read_clip
-from anonymotion.research.controls import NEUTRAL, Controlled, PersonRemover, replace_background
+from anonymotion.research.controls import NEUTRAL, Controlled, PersonRemover, main_parts, replace_background
 from anonymotion.research.datasets import Dataset, open_dataset
 from anonymotion.research.looks import Look, LookStore, OnePass, look_at
 from anonymotion.research.obfuscate import CopyResult, make_copies
@@ -234,6 +234,8 @@ def test_a_clip_that_fails_is_named_and_the_others_are_made(
     result = copied(dataset, tmp_path / "out", make("strict"), make("source"))
     assert list(result.failed) == ["one.mkv"]
     assert result.made == 2
+    assert copied(dataset, tmp_path / "out", make("iid")).failed
+    assert len(json.loads((tmp_path / "out" / "iid" / "copy.json").read_text())["failed"]) == 1
     copy = open_dataset("folder", tmp_path / "out" / "strict")
     assert "one.mkv could not be copied" in copy.notes[0]
     assert len(frames_in(tmp_path / "out" / "strict", "two")) == 13
@@ -286,6 +288,18 @@ def test_every_recipe_has_what_it_needs(network: OnePass, tmp_path: Path, monkey
     }
 
 
+@pytest.mark.parametrize("name", ["source", "strict", "iid", "pixelate-4", "source+neutral", "person-removed"])
+def test_a_transform_shows_what_the_copy_shows(
+    dataset: Dataset, tmp_path: Path, make: Callable[..., Variant], person_is_all: None, name: str
+) -> None:
+    variant = make(name, test_key=4)
+    copied(dataset, tmp_path, variant)
+    frames = read_clip(dataset.clip("two"), dataset.root)
+    shown = variant.apply(frames, dataset.clip("two"))
+    np.testing.assert_array_equal(shown, frames_in(tmp_path / name, "two"))
+    assert (shown == frames).all() == (name == "source")
+
+
 # Controls
 
 
@@ -332,6 +346,21 @@ def test_the_box_of_a_person_is_filled_and_of_a_lost_one_stays() -> None:
     assert (frames == 7).all()
     assert (replace_background(frames, person)[1][~person[1]] == NEUTRAL).all()
     assert (replace_background(frames, person)[1][person[1]] == 7).all()
+
+
+def test_specks_are_no_people() -> None:
+    person = torch.zeros(3, 20, 30, dtype=torch.bool)
+    person[0, 2:12, 2:12] = True  # 100 pixels
+    person[0, 15:18, 20:23] = True  # 9: a speck
+    person[1, 2:12, 2:12] = True
+    person[1, 15:17, 20:25] = True
+    person[1, 17, 20] = True  # 11 with these: just large enough
+    person[1, 12, 12] = True  # touches at a corner
+    kept = main_parts(person)
+    assert kept[0].sum() == 100
+    assert kept[1].sum() == 112
+    assert not kept[2].any()
+    assert not (kept & ~person).any()
 
 
 def test_one_pass_still_answers_other_questions(network: OnePass, small: TemplateLibrary) -> None:
