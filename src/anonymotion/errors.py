@@ -10,6 +10,7 @@ escapes is a defect of ours.
     │   ├── TruncatedInputError    it holds fewer frames or less time than it promises
     │   └── UnsupportedInputError  it is fine, but of a kind we refuse (10 bits, 1x1 pixels)
     ├── OutputError                the output cannot be written
+    ├── DatasetError               a data set or a copy of one cannot be used
     ├── TemplateError              a template or a library of them cannot be used
     │   ├── UnknownAttributeError
     │   └── FeatureSpecMismatch    descriptors of two different specifications were about to be compared
@@ -49,6 +50,10 @@ class UnsupportedInputError(InputError):
 
 class OutputError(AnonymotionError):
     """The output cannot be written; nothing was left at its path."""
+
+
+class DatasetError(AnonymotionError):
+    """A data set is not where or what it should be, or a copy of it was made with other settings."""
 
 
 class TemplateError(AnonymotionError):

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from anonymotion.cli.console import means_of, print_json, progress_bar, reported, show, tell, what_of
+from anonymotion.cli.data_commands import data_app
 from anonymotion.cli.options import (
     FILES,
     MACHINE,
@@ -59,6 +60,7 @@ app = typer.Typer(
 )
 app.add_typer(template_app, name="template")
 app.add_typer(policy_app, name="policy")
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:
