@@ -39,7 +39,7 @@ ROWS = (
         "methods",
         "overlays",
     },
-    {"presets", "policy", "results", "pipeline", "scheduler", "report", "report_page"},
+    {"presets", "policy", "results", "pipeline", "inversion", "scheduler", "report", "report_page"},
     {"exports", "run", "sample", "template_exchange", "template_preview"},
     {"batch", "attacks", "live", "doctor"},
 )

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from anonymotion.cli.attack_commands import attack, self_test
 from anonymotion.cli.console import means_of, print_json, progress_bar, reported, show, tell
 from anonymotion.cli.options import (
     FILES,
@@ -49,6 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(template_app, name="template")
+app.command()(attack)
 
 
 def main() -> None:
@@ -96,6 +98,9 @@ def hide(
     report: Report = None,
     report_thumbnails: ReportThumbnails = False,
     report_source: ReportSource = False,
+    test_output: Annotated[
+        bool, typer.Option("--self-test", help="attack the finished file, and say what came back (a minute or more)")
+    ] = False,
     seed: Annotated[
         int | None,
         typer.Option("--seed", help="reproducible noise, for tests only: not for release", rich_help_panel=MACHINE),
@@ -110,9 +115,15 @@ def hide(
     if attributes is None and settings.get("method", "noise") == "noise":
         raise typer.BadParameter("name what to hide, e.g. face,hair", param_hint="'--attributes' / '-a'")
     with reported(as_json) as completed:
+        from anonymotion.presets import settings_for
         from anonymotion.run import FileOptions, hide_video
         from anonymotion.user_library import load_library
 
+        kept = None
+        if test_output:
+            from anonymotion.attacks.files import KeptMasks
+
+            kept = KeptMasks()
         files = FileOptions(
             audio=audio,  # type: ignore[arg-type]  # checked by FileOptions
             quality=quality,
@@ -142,11 +153,17 @@ def hide(
                 flow_weights=flow_weights,
                 person_weights=person_weights,
                 library=load_library(library),
+                watch=kept,
                 **settings,
             )
-            completed()
+        attacked = None
+        if kept is not None:
+            made_with = settings_for(preset, **settings)
+            options = {"frame_rate": files.frame_rate, "quality": quality, "flow_weights": flow_weights}
+            attacked = self_test(source, output, kept, made_with, seed=seed, quiet=quiet, **options)
+        completed()
         if as_json:
-            print_json(result.as_json())
+            print_json(result.as_json() if kept is None else {**result.as_json(), "self_test": attacked})
         for note in result.notes:
             tell(note)
         for reason in result.not_for_release:
