@@ -1,7 +1,7 @@
 """Attack the output of every method: `python benchmarks/attacks.py --clips CLIP... --out DIR`.
 
-Each clip is scaled to a short side of 224 (the paper's scale), masked once, hidden by every method under the same
-mask, and attacked before encoding and after the default encoder.  Writes per clip and method into DIR, and goes on
+Each clip is masked once in its own size, scaled to a short side of 224 (the paper's scale), hidden by every method under
+the same mask, and attacked before encoding and after the default encoder.  Writes per clip and method into DIR, and goes on
 where it was interrupted; then trains an inverting network per method on the clips of the other half (`--train`), asks
 a face network who it is (`--faces`), and writes `attacks.csv`, `attacks.md` and a sheet of recovered crops per method.
 
@@ -13,11 +13,9 @@ Not here: the attacks (anonymotion.attacks), the face network (instrument_script
 from __future__ import annotations
 
 import argparse
-import pickle
 import time
-import zlib
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import cv2
@@ -28,10 +26,11 @@ from attacking.cells import METHODS, STAGES, Cell, path_of, save
 from instruments import default_folder
 
 from anonymotion import video
+from anonymotion.attacks import evidence
 from anonymotion.attacks.chance import Concealment, Unrelated
 from anonymotion.attacks.evidence import Scene, View, core_of
 from anonymotion.attacks.examine import judged, scores_of, silhouette_overlap
-from anonymotion.attacks.files import Stretch, choose_stretch
+from anonymotion.attacks.files import MaskFolder, Stretch, choose_stretch
 from anonymotion.attacks.inverter import pair_of, what_it_sees
 from anonymotion.attacks.recovery import attacks_for
 from anonymotion.attacks.scores import Score
@@ -42,6 +41,7 @@ from anonymotion.presets import settings_for
 
 SHORT_SIDE = 224
 SUFFIX = ".mp4"
+CROP_SIDE = 144  # less than in the command: fifty outputs of every method and clip are made
 TRAINING_PAIRS = 10
 
 
@@ -59,37 +59,53 @@ class Planes(list[np.ndarray]):
 
 
 def frames_of(clip: Path, first: int, count: int) -> list[np.ndarray]:
-    """`count` frames from `first`, scaled to SHORT_SIDE."""
-    images = []
+    """`count` frames from `first`, in their own size."""
     with video.open_source(clip) as source:
-        for frame in source:
-            if frame.index >= first + count:
-                break
-            if frame.index >= first:
-                height, width = frame.image.shape[:2]
-                scale = SHORT_SIDE / min(height, width)
-                size = (round(width * scale), round(height * scale))
-                images.append(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA))
-    return images
+        return [frame.image for frame in islice(source, first, first + count)]
 
 
-def prepared(clip: Path, arguments: argparse.Namespace) -> dict[str, object]:
+def scaled(plane: np.ndarray) -> np.ndarray:
+    """A picture or weights at a short side of SHORT_SIDE."""
+    height, width = plane.shape[:2]
+    scale = SHORT_SIDE / min(height, width)
+    size = (round(width * scale), round(height * scale))
+    small = cv2.resize(plane, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    # what was replaced as a whole stays so, in spite of rounding
+    return small if small.dtype == np.uint8 else np.where(small > 1 - 1e-4, np.float32(1), small)
+
+
+def weights_of(clip: Path, images: list[np.ndarray], preset: str, arguments: argparse.Namespace) -> np.ndarray:
+    """(T, H, W) float32, at SHORT_SIDE, as `preset` gives them; of strict as `--masks` has them, if it has."""
+    folder = arguments.masks / name_of(clip) if arguments.masks and preset == "strict" else None
+    if folder is not None and folder.is_dir():
+        exported = MaskFolder(folder)
+        planes = [exported.plane(arguments.first + index) for index in range(len(images))]
+    else:
+        chunks = Hider(arguments.attributes, preset, device="cpu").explain(images)
+        planes = [alpha for chunk in chunks for alpha in chunk.alpha.numpy()]
+    return np.stack([scaled(plane) for plane in planes])
+
+
+def prepared(clip: Path, arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     """Frames, flow in both directions, and the weights of preset strict and of the blend; kept in DIR."""
-    path = arguments.out / f"{name_of(clip)}.prepared.pickle"
+    path = arguments.out / f"{name_of(clip)}.prepared.npz"
     if path.exists():
-        return pickle.loads(zlib.decompress(path.read_bytes()))  # noqa: S301 - our own file
-    images = frames_of(clip, arguments.first, arguments.frames)
-    kept: dict[str, object] = {"images": np.stack(images)}
-    for key, preset in (("strict", "strict"), ("blend", "paper-debiased")):
-        hider = Hider(arguments.attributes, preset, device="cpu")
-        chunks = list(hider.explain(images))
-        kept[key] = torch.cat([chunk.alpha for chunk in chunks]).numpy()
-        kept["backward"] = torch.cat([chunk.flow for chunk in chunks]).numpy()
+        with np.load(path) as arrays:
+            return dict(arrays)
+    whole = frames_of(clip, arguments.first, arguments.frames)
+    images = [scaled(image) for image in whole]
     flow = load_flow("dis", torch.device("cpu"))
     tensors = [torch.from_numpy(image) for image in images]
-    forward = [flow.between(one, two).numpy() for one, two in pairwise(tensors)]
-    kept["forward"] = np.stack([*forward, np.zeros_like(forward[0])])
-    path.write_bytes(zlib.compress(pickle.dumps(kept), 1))
+    nothing = np.zeros((2, *images[0].shape[:2]), np.float32)
+    kept = {
+        "images": np.stack(images),
+        "strict": weights_of(clip, whole, "strict", arguments),
+        "blend": weights_of(clip, whole, "paper-debiased", arguments),
+        "backward": np.stack([nothing, *(flow.between(two, one).numpy() for one, two in pairwise(tensors))]),
+        "forward": np.stack([*(flow.between(one, two).numpy() for one, two in pairwise(tensors)), nothing]),
+    }
+    np.savez(path, **kept)  # type: ignore[arg-type]
+    print(f"{name_of(clip)}: {len(images)} frames masked", flush=True)
     return kept
 
 
@@ -176,6 +192,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--attributes", default="face,hair")
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="DIR/CLIP as hide --export-masks wrote it, if there")
     parser.add_argument("--first", type=int, default=0, help="first frame of each clip")
     parser.add_argument("--frames", type=int, default=60, help="frames of each clip")
     parser.add_argument("--nulls", type=int, default=50)
@@ -188,6 +205,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     cv2.setNumThreads(1)
+    evidence.MOST_SIDE = CROP_SIDE
     for clip in arguments.clips:
         kept = prepared(clip, arguments)
         for method in arguments.methods:

@@ -24,6 +24,7 @@ from anonymotion.cli.options import (
     parse_frame_rate,
     with_setting_flags,
 )
+from anonymotion.errors import AnonymotionError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,16 +118,21 @@ def attack(
 
 def self_test(
     source: Path, output: Path, masks: KeptMasks, settings: Settings, *, quiet: bool, **options: Any
-) -> dict[str, Any] | None:
-    """Attack what `hide` has just written, say what came back, and give it as JSON; None if somebody interrupts."""
+) -> dict[str, Any]:
+    """Attack what `hide` has just written, say what came back, and give it as JSON.
+
+    Raises OutputError if that cannot be done: the output is there by then, and the message says so.
+    """
     from anonymotion.attacks.outcome import attack_files
 
     try:
         with _counted(not quiet) as progress:
             outcome = attack_files(source, output, masks, settings, progress=progress, **options)
+    except AnonymotionError as error:
+        raise OutputError(f"{output} is complete, but could not be attacked ({error}): look at all of it") from error
     except (Interrupted, KeyboardInterrupt):
-        tell(f"the self-test was interrupted; {output} is complete and was not tested", warning=True)
-        return None
+        tell(f"the self-test was interrupted; {output} is complete, and was not tested", warning=True)
+        raise typer.Exit(130) from None
     _tell(outcome)
     return outcome.as_json()
 
