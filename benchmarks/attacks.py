@@ -1,9 +1,10 @@
 """Attack the output of every method: `python benchmarks/attacks.py --clips CLIP... --out DIR`.
 
-Each clip is masked once in its own size, scaled to a short side of 224 (the paper's scale), hidden by every method under
-the same mask, and attacked before encoding and after the default encoder.  Writes per clip and method into DIR, and goes on
-where it was interrupted; then trains an inverting network per method on the clips of the other half (`--train`), asks
-a face network who it is (`--faces`), and writes `attacks.csv`, `attacks.md` and a sheet of recovered crops per method.
+Each clip is masked once in its own size, scaled to a short side of 224 (the paper's scale), hidden by every method
+under the same mask, and attacked before encoding and after the default encoder.  What is done is kept per clip and
+method in DIR, and a run that was interrupted goes on there.  `--train` trains an inverting network per method on the
+clips of the other half, `--faces` asks a face network who it is, `--tables` writes `attacks.csv`, `attacks.md` and a
+sheet of recovered crops per method, of all that is in DIR.
 
 DIR shows the clips: it is not for release.
 
