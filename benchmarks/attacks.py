@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from instruments import default_folder
 from anonymotion import video
 from anonymotion.attacks import evidence
 from anonymotion.attacks.chance import Concealment, Unrelated
-from anonymotion.attacks.evidence import Scene, View, core_of
+from anonymotion.attacks.evidence import Box, Scene, View, core_of
 from anonymotion.attacks.examine import judged, scores_of, silhouette_overlap
 from anonymotion.attacks.files import MaskFolder, Stretch, choose_stretch
 from anonymotion.attacks.inverter import pair_of, what_it_sees
@@ -42,7 +44,7 @@ from anonymotion.presets import settings_for
 
 SHORT_SIDE = 224
 SUFFIX = ".mp4"
-CROP_SIDE = 144  # less than in the command: fifty outputs of every method and clip are made
+CROP_SIDE = 112  # less than in the command: fifty outputs of every method and clip are made
 TRAINING_PAIRS = 10
 
 
@@ -186,6 +188,22 @@ def attacked(clip: Path, method: str, kept: dict[str, np.ndarray], arguments: ar
     )
 
 
+def probes(name: str, method: str, arguments: argparse.Namespace) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The whole frame that was attacked, and that frame hidden by a method, as it is seen and as it is recovered."""
+    with np.load(arguments.out / f"{name}.prepared.npz") as arrays:
+        kept = dict(arrays)
+    height, width = kept["images"].shape[1:3]
+    stretch = replace(choose_stretch(Planes(kept["strict"]), arguments.frames), box=Box(0, 0, width, height))
+    scene, concealment = scene_of(kept, stretch, METHODS[method].weights), concealment_of(method, Fraction(25))
+    noise = concealment.noise(scene) if concealment.uses_noise else None
+    hidden = concealment.hide(scene.original, scene, noise)
+    known = None if noise is None or not concealment.seed_is_known else noise[scene.reference]
+    before = concealment.view(scene, hidden, known, Unrelated(seed=3))
+    after = View(scene, concealment.encoded(hidden), before.noise, before.others)
+    found = faces.probes_of("before", before, concealment)
+    return scene.original[scene.reference], {**found, **faces.probes_of("after", after, concealment)}
+
+
 def main() -> None:
     """Attack, train, compare faces, write tables and sheets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -216,7 +234,9 @@ def main() -> None:
         training.run(arguments.out, names, arguments.methods, arguments.steps)
     if arguments.faces:
         gallery = {name_of(clip): clip for clip in (*arguments.clips, *arguments.gallery)}
-        faces.run(arguments.out, names, arguments.methods, gallery, arguments.environments)
+        known = faces.gallery(gallery, arguments.frames, arguments.environments)
+        hidden = partial(probes, arguments=arguments)
+        faces.run(arguments.out, names, arguments.methods, known, hidden, arguments.environments)
     if arguments.tables:
         tables.write(arguments.out, names, arguments.methods)
 
