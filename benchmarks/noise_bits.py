@@ -18,7 +18,9 @@ import numpy as np
 import torch
 
 from anonymotion import video
+from anonymotion.attacks.files import MaskFolder
 from anonymotion.compositor import composite
+from anonymotion.flow import flow_to_previous, load_flow
 from anonymotion.noise import make_noise
 from anonymotion.pipeline import Hider
 from anonymotion.presets import settings_for
@@ -36,7 +38,16 @@ def encoded(images: list[np.ndarray], frames: list[video.Frame], info: video.Vid
             return path.stat().st_size, np.stack([frame.image for frame in source])
 
 
-def measure(clip: Path, count: int, grains: list[float], attributes: str) -> None:
+def weights_of(clip: Path, images: list[np.ndarray], masks: Path | None, attributes: str) -> torch.Tensor:
+    """(T, H, W) float32 of preset strict, from what was exported if it was."""
+    folder = None if masks is None else masks / (clip.parent.name if clip.is_dir() else clip.stem)
+    if folder is not None and folder.is_dir():
+        exported = MaskFolder(folder)
+        return torch.from_numpy(np.stack([exported.plane(index) for index in range(len(images))]))
+    return torch.cat([chunk.alpha for chunk in Hider(attributes, device="cpu").explain(images)])
+
+
+def measure(clip: Path, count: int, grains: list[float], attributes: str, masks: Path | None) -> None:
     """Print a row per grain."""
     with video.open_source(clip) as source:
         info, frames = source.info, []
@@ -45,9 +56,9 @@ def measure(clip: Path, count: int, grains: list[float], attributes: str) -> Non
             if len(frames) == count:
                 break
     images = [frame.image for frame in frames]
-    chunks = list(Hider(attributes, device="cpu").explain(images))
-    alpha, flow = torch.cat([part.alpha for part in chunks]), torch.cat([part.flow for part in chunks])
     clean = torch.from_numpy(np.stack(images))
+    alpha = weights_of(clip, images, masks, attributes)
+    flow = flow_to_previous(load_flow("dis", torch.device("cpu")), clean, None)
     as_it_was, _ = encoded(images, frames, info)
     inside = (alpha == 1).numpy()
     for percent in grains:
@@ -77,11 +88,12 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, nargs="+", required=True, metavar="CLIP")
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--grains", type=float, nargs="+", default=[0, 1, 2, 4, 5], help="percent of the short side")
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="DIR/CLIP as hide --export-masks wrote it, if there")
     parser.add_argument("--attributes", default="face,hair")
     arguments = parser.parse_args()
     print("| clip | size | hidden | grain, pixels | bits | kept |\n|---|---|---|---|---|---|", flush=True)
     for clip in arguments.clips:
-        measure(clip, arguments.frames, arguments.grains, arguments.attributes)
+        measure(clip, arguments.frames, arguments.grains, arguments.attributes, arguments.masks)
 
 
 if __name__ == "__main__":
