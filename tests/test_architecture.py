@@ -52,6 +52,7 @@ ROWS = (
         "keyframes",
         "chunks",
         "pipeline",
+        "inversion",
         "scheduler",
         "report",
         "report_page",

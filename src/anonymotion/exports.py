@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -40,6 +40,14 @@ def save_picture(picture: Image.Image, path: Path) -> None:
         raise OutputError(
             f"picture {path.name} cannot be written ({error.strerror or error}): free some space"
         ) from error
+
+
+class ChunkWriter(Protocol):
+    """Whatever takes the chunks of a run, in order."""
+
+    def write(self, chunk: HiddenChunk) -> None:
+        """Take the next chunk."""
+        ...
 
 
 class MaskWriter:

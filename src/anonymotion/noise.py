@@ -4,6 +4,9 @@
     accumulated   each frame moves the noise of the frame before it, so the noise follows the subject
     iid           a new field per frame (the paper's ablation, Figure 8)
 
+A field is drawn in grains: squares of one value.  A grain of one pixel is eq. 3; larger ones are what block codecs can
+keep at a moderate price, and what is left of the noise when a network looks at a smaller picture.
+
 Secrecy matters here: whoever knows the noise can look for what is under a soft blend.  Without a seed every
 value comes from the operating system's randomness, is used in one run and is never stored.
 
@@ -58,13 +61,21 @@ class NoiseField(ABC):
     """Noise of a run: (H, W, 3) values per frame, uniform in [mean - std, mean + std] of 0..255 (eq. 3).
 
     mean, std: in 0..1 of the full range, the same for the three channels, mean - std >= 0 and mean + std <= 1.
+    grain: side in pixels of the squares of one value that a new field is made of.
     Subclasses say how frame t is made; `next` is called once per frame, in order.
     """
 
     def __init__(
-        self, size_hw: tuple[int, int], randomness: Randomness, mean: float, std: float, device: torch.device
+        self,
+        size_hw: tuple[int, int],
+        randomness: Randomness,
+        mean: float,
+        std: float,
+        device: torch.device,
+        grain: int = 1,
     ) -> None:
         self._size_hw = size_hw
+        self._grain = grain
         self._randomness = randomness
         self._low, self._span = (mean - std) * 255, 2 * std * 255
         self._device = device
@@ -73,10 +84,18 @@ class NoiseField(ABC):
     def _draw(self, *shape: int) -> Tensor:
         return (self._randomness.uniform(*shape, 3) * self._span + self._low).to(self._device)
 
+    def _draw_field(self) -> Tensor:
+        """A new field in grains, (H, W, 3)."""
+        if self._grain == 1:
+            return self._draw(*self._size_hw)
+        height, width = self._size_hw
+        grains = self._draw(-(-height // self._grain), -(-width // self._grain))
+        return grains.repeat_interleave(self._grain, 0).repeat_interleave(self._grain, 1)[:height, :width].contiguous()
+
     def next(self, flow: Tensor) -> Tensor:
         """The field of the next frame, (H, W, 3) float32 in 0..255, given its flow to the previous frame."""
         if self._first is None:
-            self._first = self._draw(*self._size_hw)
+            self._first = self._draw_field()
             return self._first
         return self._move(flow)
 
@@ -106,7 +125,7 @@ class IIDNoise(NoiseField):
     """A new field for every frame: destroys motion on purpose (Figure 8)."""
 
     def _move(self, flow: Tensor) -> Tensor:
-        return self._draw(*self._size_hw)
+        return self._draw_field()
 
 
 class AccumulatedNoise(NoiseField):
@@ -117,15 +136,26 @@ class AccumulatedNoise(NoiseField):
     pixel per frame still moves its noise one pixel in five frames.  A value is used by one pixel only: where
     several pixels claim it (stretching, disocclusion) one keeps it, the others and those whose source lies
     outside the frame get new values.
+
+    In grains of more than a pixel single new pixels would be salt and pepper, which costs a codec most.  There all
+    claims are granted and counted, and a square of the size of a grain is drawn anew as a whole once its pixels had
+    one grant too many on average: grains that are stretched get back to their size before they are twice as long.
     """
 
     def __init__(
-        self, size_hw: tuple[int, int], randomness: Randomness, mean: float, std: float, device: torch.device
+        self,
+        size_hw: tuple[int, int],
+        randomness: Randomness,
+        mean: float,
+        std: float,
+        device: torch.device,
+        grain: int = 1,
     ) -> None:
-        super().__init__(size_hw, randomness, mean, std, device)
+        super().__init__(size_hw, randomness, mean, std, device, grain)
         self._values: Tensor | None = None
         self._remainder = torch.zeros(2, *size_hw, device=device)
         self._still = source_positions(self._remainder)
+        self._granted = torch.zeros(size_hw, device=device)
         self.reseeded_share = 0.0
 
     def _move(self, flow: Tensor) -> Tensor:
@@ -144,14 +174,25 @@ class AccumulatedNoise(NoiseField):
 
         keeps = inside & _one_claim_per_source(index, inside, remainder)
         moved = values.reshape(-1, 3).index_select(0, index.flatten()).view_as(values)
-        fresh = ~keeps
+        fresh = ~keeps if self._grain == 1 else self._worn(index, keeps)
         count = int(fresh.sum())
         if count:
             # Its remainder stays: a new value moves in step with its neighbours, or they would collide.
-            moved[fresh] = self._draw(count)
+            moved[fresh] = self._draw(count) if self._grain == 1 else self._draw_field()[fresh]
         self._values, self._remainder = moved, remainder
         self.reseeded_share = count / (height * width)
         return moved
+
+    def _worn(self, index: Tensor, keeps: Tensor) -> Tensor:
+        """(H, W) bool: the squares that are to be drawn anew, given where each pixel's value came from."""
+        height, width = self._size_hw
+        granted = self._granted.flatten()[index] + (~keeps).float()
+        squares = torch.nn.functional.avg_pool2d(
+            granted[None, None], self._grain, ceil_mode=True, count_include_pad=False
+        )[0, 0]
+        worn = (squares >= 1).repeat_interleave(self._grain, 0).repeat_interleave(self._grain, 1)[:height, :width]
+        self._granted = granted.masked_fill_(worn, 0)
+        return worn
 
 
 def _nearest(displacement: Tensor) -> Tensor:
@@ -192,14 +233,18 @@ def make_noise(
     std: float,
     device: torch.device,
     seed: int | None = None,
+    grain: int = 1,
 ) -> NoiseField:
     """The noise field `name` of `FIELDS` for frames of (H, W); without a seed its values are secret.
 
-    Raises SettingsError for an unknown name, or a range that leaves 0..1.
+    grain: side in pixels of the squares that new values come in, from 1.
+    Raises SettingsError for an unknown name, a range that leaves 0..1, or a grain below one pixel.
     """
     if name not in FIELDS:
         raise SettingsError(f"noise {name!r} is not known: use one of {', '.join(FIELDS)}")
     if not (std > 0 and mean - std >= 0 and mean + std <= 1):
         raise SettingsError(f"noise mean {mean} +- {std} leaves the range 0..1, or has no width: lower --noise-std")
+    if grain < 1:
+        raise SettingsError(f"a grain of {grain} pixels is less than one: raise --noise-grain")
     randomness: Randomness = SystemRandomness() if seed is None else SeededRandomness(seed)
-    return FIELDS[name](size_hw, randomness, mean, std, device)
+    return FIELDS[name](size_hw, randomness, mean, std, device, grain)

@@ -355,6 +355,7 @@ class Hider:
             std=self.settings.noise_std,
             device=self.device.device,
             seed=self.seed,
+            grain=self.settings.grain_px(size_hw),
         )
 
     @property

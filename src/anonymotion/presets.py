@@ -158,6 +158,11 @@ class Settings:
     noise: str = _option("accumulated", f"how noise moves: {_one_of(NOISES)}")
     noise_mean: float = _option(0.45, "mean of the noise, 0 to 1 of the full range; never measured on the clip")
     noise_std: float = _option(0.225, "half width of its uniform range, from 0.01; mean - std >= 0 and mean + std <= 1")
+    noise_grain: float = _option(
+        4.0,
+        "side of the grains of the noise in percent of the frame's short side, 0 to 10, at least one pixel: larger "
+        "grains need fewer bits",
+    )
     composite: str = _option(
         "replace",
         "replace: noise instead of pixels inside the mask; blend: eq. 5 with the saliency as weight",
@@ -202,6 +207,7 @@ class Settings:
             ("flow_scale", 0.1, 8),
             ("noise_mean", 0, 1),
             ("noise_std", 0, 0.5),
+            ("noise_grain", 0, 10),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -257,6 +263,10 @@ class Settings:
         """Whether any attribute needs a share of the evidence."""
         return any(value > 0 for value in self.contrast.values())
 
+    def grain_px(self, size_hw: tuple[int, int]) -> int:
+        """Side of the grains of the noise in pixels, for frames of (H, W); even, so that halved chroma keeps them."""
+        return max(1, 2 * round(self.noise_grain * min(size_hw) / 200))
+
     def names_per_attribute(self) -> set[str]:
         """Attributes and groups that layer, facet, threshold or contrast name, to be checked against a library."""
         return {
@@ -281,6 +291,7 @@ _EQUATIONS: dict[str, Any] = {
     "feather": 0.0,
     "look_ahead": 0,
     "motion_dilation": 0.0,
+    "noise_grain": 0.0,
 }
 
 PRESETS: dict[str, Settings] = {

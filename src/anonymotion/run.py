@@ -19,7 +19,8 @@ import numpy as np
 from anonymotion import video
 from anonymotion.editing import GivenBack
 from anonymotion.errors import AnonymotionError, NothingMatchedError, SettingsError
-from anonymotion.exports import DUMP_FILES, HEAT_MAP_FILES, DumpWriter, MaskWriter, save_picture
+from anonymotion.exports import DUMP_FILES, HEAT_MAP_FILES, ChunkWriter, DumpWriter, MaskWriter, save_picture
+from anonymotion.inversion import InversionScore
 from anonymotion.own_masks import MaskFolder
 from anonymotion.pipeline import Hider
 from anonymotion.policy import Policy
@@ -117,6 +118,7 @@ def hide_video(
     policy: Policy | None = None,
     files: FileOptions | None = None,
     progress: ProgressCallback | None = None,
+    watch: ChunkWriter | None = None,
     **options: Any,
 ) -> HideResult:
     """Hide `attributes` in the video, GIF, picture or folder of pictures `source`; write `output`.
@@ -124,6 +126,7 @@ def hide_video(
     Without `attributes`, here or in `policy`, a comparison method (`method=`) covers the whole frame, or the person;
     a policy may also have shapes or masks of one's own to hide.  What is given here counts before the policy's.
     `options` are those of `Hider`: device, seed, library, weights files, and any field of `Settings`.
+    `watch` is given every chunk, clean frames and all: whoever watches must not keep those.
     Raises an AnonymotionError, and then leaves nothing at `output`; NothingMatchedError if no pixel of any
     frame was selected by a replacing preset (unless `files.allow_empty`).
     """
@@ -155,7 +158,10 @@ def hide_video(
         report = None
         if files.report is not None:
             report = Report(files.report, source, hider, force=files.force, thumbnails=files.report_thumbnails)
-        extras: list[MaskWriter | DumpWriter | Report] = []
+        inversion = InversionScore()
+        extras: list[ChunkWriter] = [inversion] if hider.settings.composite == "blend" else []
+        if watch is not None:
+            extras.append(watch)
         if masks is not None:
             extras.append(MaskWriter(masks))
         if dump is not None:
@@ -175,7 +181,7 @@ def hide_video(
         audio = "none" if not reader.info.audio else "copy" if sink.keeps_audio else "drop"
         notes = (*reader.notes, *sink.notes, *_warnings(hider, audio), *given_back.warnings(hider.policy))
         seconds = {**hider.stopwatch.seconds, "total": time.perf_counter() - started}
-        result = _result(hider, output, files, coverage, given_back, audio, notes, seconds)
+        result = _result(hider, output, files, coverage, given_back, audio, notes, seconds, inversion.sentence)
         if report is not None:
             report.complete(result, finished, writer.times_seconds, source, names_source=files.report_source)
         commit_all([part for part in (masks, dump, report, sink) if part is not None])
@@ -186,7 +192,7 @@ def _hide_frames(
     hider: Hider,
     reader: video.Source,
     writer: video.HiddenWriter,
-    extras: list[MaskWriter | DumpWriter | Report],
+    extras: list[ChunkWriter],
     progress: ProgressCallback | None,
 ) -> tuple[Coverage, GivenBack]:
     """Every frame from `reader` through `hider` to `writer`, with its mask; how much was hidden, and given back."""
@@ -341,6 +347,7 @@ def _result(
     audio: str,
     notes: tuple[str, ...],
     seconds: dict[str, float],
+    inversion: str | None,
 ) -> HideResult:
     reasons = []
     if hider.method is not None and hider.method.weakness is not None:
@@ -349,6 +356,7 @@ def _result(
         reasons.append("the noise was made with --seed: whoever knows the seed knows the noise")
     if hider.settings.composite == "blend":
         reasons.append("a soft blend (eq. 5) leaves a faded copy of what it covers; use --preset strict for release")
+        reasons += [inversion] if inversion is not None else []
     if files.dump is not None:
         reasons.append("the dump holds clean frames: it must not be published with the output")
     if files.allow_empty and coverage.largest == 0:

@@ -154,10 +154,12 @@ class HiddenFile:
     `partial` is where it can be written and read until then; it exists, empty, from the start.  Where the system
     can (Linux, most file systems) it has no name at all: `partial` leads to its descriptor, and a kill leaves
     nothing.  Elsewhere it is a hidden file with mode 0600, which the next run in the same folder removes.
+    `private`: readable by its owner only, also afterwards.
     """
 
-    def __init__(self, path: Path, *, force: bool) -> None:
+    def __init__(self, path: Path, *, force: bool, private: bool = False) -> None:
         self.path = path.absolute()
+        self._mode = 0o600 if private else 0o666 & ~_our_umask()
         self._force = force
         self._committed = self._discarded = False
         self._kept: Path | None = None
@@ -192,7 +194,7 @@ class HiddenFile:
         """Let it appear with the usual permissions.  Raises OutputError; then nothing is left."""
         try:
             _check_unchanged(self.path, self._before, self._folder, force=self._force)
-            os.chmod(self.partial, 0o666 & ~_our_umask())
+            os.chmod(self.partial, self._mode)
             self._place()
             fsync_path(self.path.parent)
         except FileExistsError as error:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from anonymotion.cli.attack_commands import attack, self_test
 from anonymotion.cli.console import means_of, print_json, progress_bar, reported, show, tell, what_of
 from anonymotion.cli.data_commands import data_app
 from anonymotion.cli.options import (
@@ -61,6 +62,7 @@ app = typer.Typer(
 app.add_typer(template_app, name="template")
 app.add_typer(policy_app, name="policy")
 app.add_typer(data_app, name="data")
+app.command()(attack)
 
 
 def main() -> None:
@@ -115,6 +117,9 @@ def hide(
     report: Report = None,
     report_thumbnails: ReportThumbnails = False,
     report_source: ReportSource = False,
+    test_output: Annotated[
+        bool, typer.Option("--self-test", help="attack the finished file, and say what came back (a minute or more)")
+    ] = False,
     seed: Annotated[
         int | None,
         typer.Option("--seed", help="reproducible noise, for tests only: not for release", rich_help_panel=MACHINE),
@@ -137,6 +142,11 @@ def hide(
         chosen = chosen.overridden(
             keep=None if keep is None else keep.split(","), include=include, exclude=exclude, spans=span, masks=masks
         )
+        kept = None
+        if test_output:
+            from anonymotion.attacks.files import KeptMasks
+
+            kept = KeptMasks()
         files = FileOptions(
             audio=audio,  # type: ignore[arg-type]  # checked by FileOptions
             quality=quality,
@@ -168,11 +178,17 @@ def hide(
                 flow_weights=flow_weights,
                 person_weights=person_weights,
                 library=load_library(library),
+                watch=kept,
                 **settings,
             )
-            completed()
+        attacked = None
+        if kept is not None:
+            made_with = chosen.overridden(preset=preset, settings=settings).effective_settings()
+            options = {"frame_rate": files.frame_rate, "quality": quality, "flow_weights": flow_weights}
+            attacked = self_test(source, output, kept, made_with, seed=seed, quiet=quiet, **options)
+        completed()
         if as_json:
-            print_json(result.as_json())
+            print_json(result.as_json() if kept is None else {**result.as_json(), "self_test": attacked})
         for note in result.notes:
             tell(note, warning=note.startswith("kept visible"))
         for reason in result.not_for_release:

@@ -1,0 +1,4 @@
+"""Parts of `benchmarks/attacks.py`.
+
+Not here: the attacks (anonymotion.attacks).
+"""
