@@ -8,7 +8,7 @@ Not here: which templates there are (templates), the comparison (saliency), wher
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -23,6 +23,9 @@ from anonymotion.registry import FeatureSpec
 from anonymotion.templates import Template, TemplateLibrary
 
 BACKGROUND_GRID = 12
+
+BankBuilder = Callable[..., "TemplateBank"]
+"""What has the arguments of `build_bank` and gives what it gives."""
 
 
 @dataclass(frozen=True)
