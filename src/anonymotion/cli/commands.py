@@ -46,6 +46,7 @@ from anonymotion.cli.options import (
     with_setting_flags,
 )
 from anonymotion.cli.policy_commands import policy_app
+from anonymotion.cli.studio_commands import studio
 from anonymotion.cli.template_commands import template_app
 
 app = typer.Typer(
@@ -58,6 +59,7 @@ app = typer.Typer(
 )
 app.add_typer(template_app, name="template")
 app.add_typer(policy_app, name="policy")
+app.command()(studio)
 
 
 def main() -> None:
