@@ -35,7 +35,7 @@ Turn = Annotated[int, Query(ge=0, description="rises with every request of a vie
 
 
 class Layer(StrEnum):
-    """What can lie over a frame; all but `result` are transparent elsewhere."""
+    """What can lie over a frame; `outline` and `noise` are transparent where nothing is hidden."""
 
     outline = "outline"
     noise = "noise"
@@ -154,6 +154,10 @@ def _add_layers(router: APIRouter, bench: Workbench, get: Callable[[str], Clip])
         turn: Turn = 0,
     ) -> Response:
         policy, _ = bench.session.policy
+        if layer is Layer.flow:
+            flow = bench.seeing.flow(get(clip_id), number, policy, bench.library, bench.wanted(view, turn))
+            most = max(1.0, FLOW_PERCENT / 100 * min(flow.shape[1:]))
+            return Response(layers.as_png(overlays.flow_colours(flow, most)), media_type="image/png")
         explained = bench.seeing.explained(
             get(clip_id), number, policy, bench.library, exact=exact, wanted=bench.wanted(view, turn)
         )
@@ -209,7 +213,4 @@ def _drawn(layer: Layer, explained: Explained) -> layers.Picture:
         return layers.outline(explained.alpha == 1 if bool((explained.alpha == 1).any()) else explained.alpha > 0)
     if layer is Layer.noise:
         return layers.noise(explained.noise, explained.alpha)
-    if layer is Layer.flow:
-        most = max(1.0, FLOW_PERCENT / 100 * min(explained.alpha.shape))
-        return overlays.flow_colours(explained.flow, most)
     return explained.output

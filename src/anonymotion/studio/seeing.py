@@ -27,6 +27,7 @@ from torch import Tensor
 from anonymotion import backbone as networks
 from anonymotion.device import choose_device
 from anonymotion.errors import AnonymotionError
+from anonymotion.flow import flow_to_previous, load_flow
 from anonymotion.pipeline import Hider
 from anonymotion.policy import Policy
 from anonymotion.presets import PRESETS, Settings
@@ -52,14 +53,12 @@ class SupersededError(AnonymotionError):
 class Explained:
     """What `Hider` does with one frame.
 
-    output, noise: (H, W, 3) uint8.  alpha: (H, W) float32 in [0, 1].  flow: (2, H, W) float32 pixels to the frame
-    before.  exact: with its neighbours, as a run has it.
+    output, noise: (H, W, 3) uint8.  alpha: (H, W) float32 in [0, 1].  exact: with its neighbours, as a run has it.
     """
 
     output: NDArray[np.uint8]
     noise: NDArray[np.uint8]
     alpha: NDArray[np.float32]
-    flow: NDArray[np.float32]
     exact: bool
 
 
@@ -191,6 +190,20 @@ class Seeing:
             plane: NDArray[np.float32] = upsample(patch_saliency(features, bank), features.grid)[0, 0].cpu().numpy()
             return plane
 
+    def flow(
+        self, clip: Clip, number: int, policy: Policy, library: TemplateLibrary, wanted: Wanted
+    ) -> NDArray[np.float32]:
+        """Optical flow of a frame to the one before it, (2, H, W) pixels; zeros in the first frame."""
+        pair = [as_batch(clip.frame(other).image)[0] for other in range(max(0, number - 1), number + 1)]
+        settings = policy.effective_settings()
+        with self._turn(wanted):
+            estimator = load_flow(
+                settings.flow, self._device.device, iterations=settings.flow_iterations, scale=settings.flow_scale
+            )
+            previous = pair[0] if len(pair) == 2 else None
+            flow: NDArray[np.float32] = flow_to_previous(estimator, pair[-1][None], previous)[0].cpu().numpy()
+            return flow
+
     # ------------------------------------------------------------------ what a run would do
 
     def explained(
@@ -232,15 +245,15 @@ class Seeing:
         return self._explained[key]
 
     @staticmethod
-    def _explain(hider: Hider, images: Iterator[Any], times: Any, place: int) -> tuple[Any, Any, Any, Any]:
-        """Output, noise, alpha and flow of the frame at `place` among `images`."""
+    def _explain(hider: Hider, images: Iterator[Any], times: Any, place: int) -> tuple[Any, Any, Any]:
+        """Output, noise and alpha of the frame at `place` among `images`."""
         done = 0
         for chunk in hider.explain(images, times):
             size = len(chunk.frames)
             if place < done + size:
-                tensors = (t[place - done].cpu().numpy() for t in (chunk.output, chunk.noise, chunk.alpha, chunk.flow))
-                output, noise, alpha, flow = tensors
-                return output, np.rint(noise).clip(0, 255).astype(np.uint8), alpha, flow
+                tensors = (t[place - done].cpu().numpy() for t in (chunk.output, chunk.noise, chunk.alpha))
+                output, noise, alpha = tensors
+                return output, np.rint(noise).clip(0, 255).astype(np.uint8), alpha
             done += size
         raise IndexError(place)  # explain gives as many frames as it takes
 

@@ -1,9 +1,9 @@
 """Read and write video: every container, codec and time stamp of the package is here.
 
 `open_source` gives upright RGB frames with their times, `frame_at` the one of a moment, `open_frames` any by its
-number, `open_sink` writes pictures at those times and shows the result only when it is whole, `HiddenWriter` writes hidden pictures with
-their masks and verifies what was written, `probe` describes a file.  This package is the only place that imports
-av, and it does so when a file is opened, not before.
+number, `open_sink` writes pictures at those times and shows the result only when it is whole, `HiddenWriter` writes
+hidden pictures with their masks and verifies what was written, `probe` describes a file.  This package is the only
+place that imports av, and it does so when a file is opened, not before.
 
 This package does not change pixels.
 """
