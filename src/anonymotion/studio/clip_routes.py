@@ -155,7 +155,7 @@ def _add_layers(router: APIRouter, bench: Workbench, get: Callable[[str], Clip])
     ) -> Response:
         policy, _ = bench.session.policy
         if layer is Layer.flow:
-            flow = bench.seeing.flow(get(clip_id), number, policy, bench.library, bench.wanted(view, turn))
+            flow = bench.seeing.flow(get(clip_id), number, policy, bench.wanted(view, turn))
             most = max(1.0, FLOW_PERCENT / 100 * min(flow.shape[1:]))
             return Response(layers.as_png(overlays.flow_colours(flow, most)), media_type="image/png")
         explained = bench.seeing.explained(
@@ -199,7 +199,7 @@ def _pixel(
 
 
 def _heat_answer(plane: np.ndarray, threshold: float) -> Response:
-    picture = layers.heat(layers.smaller(plane, layers.LARGEST_HEAT))
+    picture = layers.heat(plane)
     headers = {
         "x-strongest": f"{float(plane.max()):.4f}",
         "x-share": f"{float((plane >= threshold).mean()):.4f}",

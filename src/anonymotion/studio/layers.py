@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 
-LARGEST_HEAT = 480
-"""Pixels of the longer side of a heat map: it is smooth, and more would only cost time."""
-
 _LINE = (255, 214, 0)
 
 

@@ -15,7 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anonymotion import backbone as networks
+from anonymotion.backbone import Backbone, PatchGrid
 from anonymotion.device import choose_device
 from anonymotion.errors import AnonymotionError
 from anonymotion.flow import flow_to_previous, load_flow
@@ -41,6 +41,9 @@ from anonymotion.templates import Template, TemplateLibrary
 
 HIDERS = 6
 EXPLAINED = 6
+
+LARGEST = 480
+"""Pixels of the longer side of a heat map."""
 
 Wanted = Callable[[], bool]
 
@@ -108,7 +111,7 @@ class Seeing:
     def _backbone(self, settings: Settings) -> RememberingBackbone:
         name = settings.backbone
         if name not in self._backbones:
-            plain = networks.Backbone.load(name, self._device.device)
+            plain = Backbone.load(name, self._device.device)
             self._backbones[name] = RememberingBackbone(plain, self._store)
         return self._backbones[name]
 
@@ -147,7 +150,7 @@ class Seeing:
     def heat(
         self, clip: Clip, number: int, attribute: str, policy: Policy, library: TemplateLibrary, wanted: Wanted
     ) -> NDArray[np.float32]:
-        """Saliency of an attribute, (H, W) in [0, 1], as a run with it and all that the policy asks for has it."""
+        """Saliency of an attribute in [0, 1], at most LARGEST pixels wide or high, as a run with it has it."""
         image = clip.frame(number).image
         names = dict.fromkeys((*(policy.asked(library) or ()), attribute))
         # shapes, spans and what is kept do not change where something is found
@@ -159,8 +162,7 @@ class Seeing:
             features = backbone.extract(as_batch(image), [bank.spec])[bank.spec]
             planes = attribute_saliency(features, bank, hider.settings.exemplar_aggregation)
             index = bank.attributes.index(attribute)
-            plane: NDArray[np.float32] = upsample(planes[:, index : index + 1], features.grid)[0, 0].cpu().numpy()
-            return plane
+            return _plane(planes[:, index : index + 1], features.grid)
 
     def candidate(
         self, clip: Clip, number: int, mark: Mark, attribute: str, policy: Policy, library: TemplateLibrary, name: str
@@ -179,7 +181,7 @@ class Seeing:
     def similarity(
         self, candidate: Candidate, clip: Clip, number: int, library: TemplateLibrary, wanted: Wanted
     ) -> NDArray[np.float32]:
-        """Eq. 1 of one candidate in a frame, (H, W) in [0, 1]: what this one place is like, nothing weighed."""
+        """Eq. 1 of one candidate in a frame, as of `heat`: what this one place is like, nothing weighed."""
         image = clip.frame(number).image
         with self._turn(wanted):
             backbone = self._backbones[candidate.spec.backbone]
@@ -187,12 +189,9 @@ class Seeing:
             like = self.shelf(library, backbone, candidate.spec, [library.attributes[0]])
             index = torch.zeros(1, dtype=torch.long, device=backbone.device)
             bank = TemplateBank(candidate.spec, ("candidate",), candidate.descriptor[None], index, like.mean)
-            plane: NDArray[np.float32] = upsample(patch_saliency(features, bank), features.grid)[0, 0].cpu().numpy()
-            return plane
+            return _plane(patch_saliency(features, bank), features.grid)
 
-    def flow(
-        self, clip: Clip, number: int, policy: Policy, library: TemplateLibrary, wanted: Wanted
-    ) -> NDArray[np.float32]:
+    def flow(self, clip: Clip, number: int, policy: Policy, wanted: Wanted) -> NDArray[np.float32]:
         """Optical flow of a frame to the one before it, (2, H, W) pixels; zeros in the first frame."""
         pair = [as_batch(clip.frame(other).image)[0] for other in range(max(0, number - 1), number + 1)]
         settings = policy.effective_settings()
@@ -260,6 +259,14 @@ class Seeing:
     def cached(self, clip: Clip, number: int, policy: Policy, library: TemplateLibrary) -> Explained | None:
         """The exact result of a frame, if it was asked for already."""
         return self._explained.get(json.dumps([clip.id, number, True, _key(policy, library)]))
+
+
+def _plane(cells: Tensor, grid: PatchGrid) -> NDArray[np.float32]:
+    """(1, 1, rows, columns) as a picture of at most LARGEST pixels: a map of cells is smooth."""
+    scale = min(1.0, LARGEST / max(grid.image_size_hw))
+    height, width = (max(1, round(length * scale)) for length in grid.image_size_hw)
+    shown: NDArray[np.float32] = upsample(cells, replace(grid, image_size_hw=(height, width)))[0, 0].cpu().numpy()
+    return shown
 
 
 def specs_of(settings: Settings, library: TemplateLibrary) -> tuple[FeatureSpec, ...]:

@@ -48,7 +48,8 @@ class Workbench:
         self._candidates: OrderedDict[str, Candidate] = OrderedDict()
         self._turns: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
-        threading.Thread(target=self._load, name="studio-load", daemon=True).start()
+        self._loader = threading.Thread(target=self._load, name="studio-load", daemon=True)
+        self._loader.start()
 
     def _load(self) -> None:
         """Load the network while the page opens; whoever needs it meets the same error again."""
@@ -102,6 +103,7 @@ class Workbench:
     def close(self) -> None:
         """Stop all runs and remove the session's folder."""
         self.queue.close()
+        self._loader.join()  # a process that ends while a network is being loaded would crash
         self.session.close()
 
     def __enter__(self) -> Workbench:

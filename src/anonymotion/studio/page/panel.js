@@ -53,7 +53,7 @@ function chips() {
   };
   const blocks = [
     group("Groups", Object.entries(library.groups).map(([name, members]) => chip(name, members))),
-    group("Parts", [...known].filter((name) => library.attributes.some((a) => a.name === name)).map((name) => chip(name, [name]))),
+    group("Parts", library.attributes.filter((a) => known.has(a.name)).map(({ name }) => chip(name, [name]))),
   ];
   if (own.length) blocks.push(group("Your own", own.map((attribute) => chip(attribute.name, [attribute.name]))));
   replace($("chips"), ...blocks);
