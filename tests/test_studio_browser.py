@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import anonymotion
 from anonymotion import video
 from anonymotion.sample import make_sample
 
@@ -58,6 +59,7 @@ class Studio:
             make_sample(self.clip, frames=FRAMES)
         self.environment = {
             **os.environ,
+            "PYTHONPATH": str(Path(anonymotion.__file__).resolve().parents[1]),
             "TMPDIR": str(self.temporary),
             "ANONYMOTION_LIBRARY": str(self.library),
             "XDG_CACHE_HOME": str(root / "cache"),
