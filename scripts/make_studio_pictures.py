@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=12)
     chosen = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    expect.set_options(timeout=WAIT)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         root = Path(folder)
         (root / "empty").mkdir()

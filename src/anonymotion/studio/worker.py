@@ -49,7 +49,7 @@ def work(pipe: Connection, order: Order) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
     if hasattr(os, "nice"):
-        os.nice(10)  # the page comes first
+        os.nice(5)  # the page comes first
     try:
         pipe.send(_hidden(pipe, order))
     except AnonymotionError as error:

@@ -20,6 +20,8 @@ function showView() {
     else link.removeAttribute("aria-current");
   }
   document.title = `${document.querySelector(`nav [data-view="${view}"]`).firstChild.textContent} · anonymotion studio`;
+  // what was refused in another step is not to be read here
+  for (const box of document.querySelectorAll(".notice.bad")) box.remove();
   if (view === "choose") refresh();
   if (view === "review") openReview(id);
 }

@@ -62,7 +62,7 @@ export class Stage {
   /** As wide as its column, but not higher than the window leaves room for. */
   fit() {
     if (!this.size) return;
-    const highest = Math.max(240, window.innerHeight - 290);
+    const highest = Math.max(240, window.innerHeight - 350);
     const ratio = (this.size.width * this.size.aspect) / this.size.height;
     this.node.style.maxWidth = `${Math.round(highest * ratio)}px`;
   }
