@@ -101,8 +101,9 @@ class Session:
         if hasattr(self, "clips"):
             self.clips.close()
         _remove(self.folder, UserLibrary.at(self.options.library))
-        with contextlib.suppress(OSError):
+        if self._lock_file >= 0:
             os.close(self._lock_file)
+            self._lock_file = -1
 
     def __enter__(self) -> Session:
         return self
