@@ -31,6 +31,7 @@ def choice_routes(bench: Workbench) -> APIRouter:
     router = APIRouter(tags=["choices"])
     _add_policy(router, bench)
     _add_templates(router, bench)
+    _add_candidates(router, bench)
     return router
 
 
@@ -127,6 +128,8 @@ def _add_templates(router: APIRouter, bench: Workbench) -> None:
         crop = marked[top : round(y) + half, left : round(x) + half]
         return Response(layers.as_png(overlays.fit(crop, CROP, CROP)), media_type="image/png")
 
+
+def _add_candidates(router: APIRouter, bench: Workbench) -> None:
     @router.post("/videos/{clip_id}/frames/{number}/candidates", status_code=201, summary="Look at a place")
     def look(clip_id: str, number: int, body: bodies.CandidateBody) -> bodies.CandidateInfo:
         clip = bench.session.clips.get(clip_id)

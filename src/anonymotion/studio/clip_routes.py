@@ -34,6 +34,9 @@ View = Annotated[str, Query(max_length=40, description="what the page shows this
 Turn = Annotated[int, Query(ge=0, description="rises with every request of a view; an older one is given up (409)")]
 
 
+Get = Callable[[str], Clip]
+
+
 class Layer(StrEnum):
     """What can lie over a frame; `outline` and `noise` are transparent where nothing is hidden."""
 
@@ -52,6 +55,14 @@ def clip_routes(bench: Workbench) -> APIRouter:
         if clip is None:
             raise HTTPException(404, "there is no such video here (any more)")
         return clip
+
+    for add in (_add_clips, _add_frames, _add_maps, _add_layers):
+        add(router, bench, get)
+    return router
+
+
+def _add_clips(router: APIRouter, bench: Workbench, get: Get) -> None:
+    """The routes of videos as files."""
 
     @router.get("/videos", summary="Uploads, then what is in the folder")
     def list_clips() -> list[bodies.ClipInfo]:
@@ -85,6 +96,10 @@ def clip_routes(bench: Workbench) -> APIRouter:
             raise HTTPException(409, "a run still needs it: stop the run first")
         bench.session.clips.remove(clip)
 
+
+def _add_frames(router: APIRouter, bench: Workbench, get: Get) -> None:
+    """The routes of frames as they are."""
+
     @router.get("/videos/{clip_id}/thumbnail", response_class=Response, responses=JPEG, summary="A small first frame")
     def thumbnail(clip_id: str) -> Response:
         image = layers.smaller(get(clip_id).frame(0).image, THUMBNAIL)
@@ -106,12 +121,9 @@ def clip_routes(bench: Workbench) -> APIRouter:
         policy, _ = bench.session.policy
         bench.seeing.prepare(get(clip_id), number, policy, bench.library, bench.wanted(view, turn))
 
-    _add_layers(router, bench, get)
-    return router
 
-
-def _add_layers(router: APIRouter, bench: Workbench, get: Callable[[str], Clip]) -> None:
-    """The routes of what lies over a frame."""
+def _add_maps(router: APIRouter, bench: Workbench, get: Get) -> None:
+    """The routes of where something is found."""
 
     @router.get(
         "/videos/{clip_id}/frames/{number}/heat/{attribute}",
@@ -138,6 +150,10 @@ def _add_layers(router: APIRouter, bench: Workbench, get: Callable[[str], Clip])
             raise HTTPException(404, "this place is not known any more: click on it again")
         plane = bench.seeing.similarity(candidate, get(clip_id), number, bench.library, bench.wanted(view, turn))
         return _heat_answer(plane, 0.5)
+
+
+def _add_layers(router: APIRouter, bench: Workbench, get: Get) -> None:
+    """The routes of what a run would do with a frame, and why."""
 
     @router.get(
         "/videos/{clip_id}/frames/{number}/layers/{layer}",

@@ -8,6 +8,7 @@ Not here: what is done with frames (seeing), runs (jobs).
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import secrets
@@ -160,7 +161,7 @@ class Clips:
                     self._check_size(shown, stream.tell() + len(part))
                     stream.write(part)
             clip = Clip(clip_id, shown, path, uploaded=True)
-            _probe(clip)
+            await asyncio.to_thread(_probe, clip)  # reads through the file: others are answered meanwhile
         except BaseException as error:
             path.unlink(missing_ok=True)
             if isinstance(error, AnonymotionError) and path.name in str(error):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path as FilePath
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Response
@@ -31,6 +31,14 @@ REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; f
 DRAFT = 960
 
 
+class Get(Protocol):
+    """Finds a run by its id, and refuses if there is none, or none with a result."""
+
+    def __call__(self, job_id: str, *, done: bool = False) -> Job:
+        """The run."""
+        ...
+
+
 def job_routes(bench: Workbench) -> APIRouter:
     """The routes, on this studio."""
     router = APIRouter(tags=["runs"])
@@ -42,6 +50,14 @@ def job_routes(bench: Workbench) -> APIRouter:
         if done and job.state != "done":
             raise HTTPException(409, f"this run is {job.state}: it has no result")
         return job
+
+    _add_queue(router, bench, get)
+    _add_results(router, get)
+    return router
+
+
+def _add_queue(router: APIRouter, bench: Workbench, get: Get) -> None:
+    """The routes of runs that are asked for, under way, or stopped."""
 
     @router.get("/jobs", summary="All runs, in the order in which they were asked for")
     def list_jobs() -> list[bodies.JobInfo]:
@@ -68,6 +84,10 @@ def job_routes(bench: Workbench) -> APIRouter:
         if job.state in ENDED:
             raise HTTPException(409, f"this run is {job.state} already")
         bench.queue.stop(job)
+
+
+def _add_results(router: APIRouter, get: Get) -> None:
+    """The routes of what a run has made."""
 
     @router.get("/jobs/{job_id}/video", response_class=FileResponse, responses=FILE, summary="The result")
     def result(job_id: str) -> FileResponse:
@@ -107,8 +127,6 @@ def job_routes(bench: Workbench) -> APIRouter:
         if draft:
             return Response(layers.as_jpeg(layers.smaller(image, DRAFT)), media_type="image/jpeg")
         return Response(layers.as_png(image), media_type="image/png")
-
-    return router
 
 
 def _report(job: Job) -> dict[str, Any]:
