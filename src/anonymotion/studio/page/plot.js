@@ -36,7 +36,7 @@ export function plot(place, report, chosen) {
     const points = worthDrawing(values).map((frame) => `${x(frame).toFixed(1)},${y(values[frame]).toFixed(1)}`).join(" ");
     box.append(svg("polyline", { points, fill: "none", stroke: colour, "stroke-width": number ? 1.3 : 2.2 }));
     const swatch = el("i");
-    swatch.style.background = colour;
+    swatch.style.background = number ? colour : "var(--text)";
     legend.append(el("span", {}, swatch, name));
   });
   for (const { frame } of report.frames_to_review) {

@@ -22,6 +22,7 @@ export function setupReview() {
     layers: ["source"],
     pick: (kind, place) => regionDrawn(place.map(Math.round)),
     point: () => {},
+    below: 500,
   });
   stage.tool = "hide";
   scrubber = new Scrubber($("review-scrub"), show);

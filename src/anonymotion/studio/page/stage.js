@@ -15,8 +15,10 @@ export class Stage {
   /**
    * label: what the picture is, for a screen reader. layers: names, from below to above. pick: is told
    * ("point", [x, y]) or ("box", [x0, y0, x1, y1]) in pixels of the frame; point: [x, y] under the pointer.
+   * below: pixels of the window that are for what stands around it.
    */
-  constructor(place, { label, layers, pick, point }) {
+  constructor(place, { label, layers, pick, point, below = 350 }) {
+    this.below = below;
     this.pick = pick;
     this.point = point;
     this.tool = "look";
@@ -62,7 +64,7 @@ export class Stage {
   /** As wide as its column, but not higher than the window leaves room for. */
   fit() {
     if (!this.size) return;
-    const highest = Math.max(240, window.innerHeight - 350);
+    const highest = Math.max(240, window.innerHeight - this.below);
     const ratio = (this.size.width * this.size.aspect) / this.size.height;
     this.node.style.maxWidth = `${Math.round(highest * ratio)}px`;
   }
