@@ -66,7 +66,7 @@ class Studio:
         """End it as Ctrl-C does."""
         self.client.close()
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(60)
+        self.process.wait(300)
 
 
 def first_frame(studio: Studio) -> str:

@@ -41,7 +41,7 @@ def studio(folder: Path, root: Path) -> Iterator[str]:
         yield process.stdout.readline().strip()
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(60)
+        process.wait(300)
 
 
 @contextmanager

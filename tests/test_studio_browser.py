@@ -75,7 +75,7 @@ class Studio:
     def close(self) -> int:
         self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.wait(60)
+            return self.process.wait(300)
         finally:
             self.process.kill()
             if self.process.stdout is not None:
