@@ -103,8 +103,8 @@ class Workbench:
     def close(self) -> None:
         """Stop all runs and remove the session's folder."""
         self.queue.close()
-        self._loader.join()  # a process that ends while a network is being loaded would crash
         self.session.close()
+        self._loader.join()  # a process that ends while a network is being loaded would crash
 
     def __enter__(self) -> Workbench:
         return self
