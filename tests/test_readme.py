@@ -37,7 +37,7 @@ def test_every_command_shown_parses() -> None:
 
 
 def test_every_flag_named_exists() -> None:
-    commands = ("hide", "saliency", "sample", "template add", "template preview", "attack")
+    commands = ("hide", "saliency", "sample", "template add", "template preview", "attack", "studio")
     text = "".join(CliRunner().invoke(app, [*command.split(), "--help"]).output for command in commands)
     for flag in set(re.findall(r"`(--[a-z-]+)", README)):
         assert flag in text, flag

@@ -20,7 +20,7 @@ from anonymotion.methods import PersonMask
 from anonymotion.presets import Settings
 from anonymotion.registry import FeatureSpec
 from anonymotion.saliency import saliency_planes
-from anonymotion.template_bank import TemplateBank, build_bank
+from anonymotion.template_bank import BankBuilder, TemplateBank, build_bank
 from anonymotion.templates import TemplateLibrary
 
 
@@ -40,7 +40,7 @@ class Matcher:
     """Finds `attributes`, and those in `kept`, in frames of any size.
 
     library: where exemplars and negatives come from.  backbone: None if `person_mask` finds everything, or there is
-    nothing to find.  person_mask: finds `attributes` in the place of templates.
+    nothing to find.  person_mask: finds `attributes` in the place of templates.  bank_builder: makes the banks.
 
     Raises an AnonymotionError if an attribute is unknown or its templates cannot be used.
     """
@@ -55,10 +55,12 @@ class Matcher:
         backbone: Backbone | None,
         person_mask: PersonMask | None,
         device: torch.device,
+        bank_builder: BankBuilder = build_bank,
     ) -> None:
         self.settings = settings
         self.attributes, self.kept = tuple(attributes), tuple(kept)
         self.backbone, self.person_mask = backbone, person_mask
+        self._build_bank = bank_builder
         self.thresholds, self.kept_thresholds = (
             torch.tensor([settings.threshold[name] for name in names], device=device) for names in (attributes, kept)
         )
@@ -77,7 +79,7 @@ class Matcher:
             groups.setdefault(self.settings.spec_of(name), []).append(name)
         contrast = {name: self.settings.contrast[name] for name in names} if self.settings.weighs_rivals else None
         return [
-            build_bank(
+            self._build_bank(
                 library,
                 self.backbone,
                 spec,

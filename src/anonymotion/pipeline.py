@@ -44,6 +44,7 @@ from anonymotion.policy import Policy
 from anonymotion.presets import Settings
 from anonymotion.results import Coverage, Stopwatch
 from anonymotion.saliency import aggregate
+from anonymotion.template_bank import BankBuilder, build_bank
 from anonymotion.templates import TemplateLibrary
 
 FrameLike = TypeVar("FrameLike", bound=np.ndarray | Tensor)
@@ -79,6 +80,7 @@ class Hider:
     network: a Backbone that is loaded already; it must be the one that `settings.backbone` names.
     backbone_weights, flow_weights, person_weights: files, for networks whose weights are not in the package; those
         of other backbones and of RAFT are downloaded if they are asked for without a file.
+    bank_builder: `build_bank`, or for a caller who asks again and again what keeps the banks that it built.
 
     Raises an AnonymotionError before any frame is read if a setting, an attribute or a file is wrong.
     """
@@ -97,6 +99,7 @@ class Hider:
         backbone_weights: Path | None = None,
         flow_weights: Path | None = None,
         person_weights: Path | None = None,
+        bank_builder: BankBuilder = build_bank,
         **settings: Any,
     ) -> None:
         self.policy = (policy or Policy()).overridden(attributes=attributes, preset=preset, settings=settings)
@@ -125,6 +128,7 @@ class Hider:
             backbone=self.backbone,
             person_mask=self.person_mask,
             device=self.device.device,
+            bank_builder=bank_builder,
         )
         self.stopwatch = Stopwatch()
 

@@ -113,6 +113,28 @@ class Policy:
         except SettingsError as error:
             raise error if str(error).startswith(f"{path}:") else SettingsError(f"{path}: {error}") from error
 
+    def as_toml(self) -> str:
+        """The text of a file that `load` reads as this policy; a folder of masks is named as it is."""
+        import tomli_w
+
+        plain = (int, float, str, bool)
+        parts: dict[str, Any] = {"schema_version": POLICY_SCHEMA_VERSION}
+        for name in ("attributes", "keep"):
+            if getattr(self, name):
+                parts[name] = list(getattr(self, name))
+        if self.spans:
+            parts["spans"] = [str(span) for span in self.spans]
+        if self.preset is not None:
+            parts["preset"] = self.preset
+        if self.masks is not None:
+            parts["masks"] = str(self.masks)
+        if self.settings:
+            parts["settings"] = {n: v if isinstance(v, plain) else str(v) for n, v in self.settings.items()}
+        for name in ("include", "exclude"):
+            if getattr(self, name):
+                parts[name] = [_table(shape) for shape in getattr(self, name)]
+        return tomli_w.dumps(parts)
+
     def overridden(self, **parts: Any) -> Policy:
         """With other parts instead of these; None and empty ones change nothing, and settings replace one by one."""
         settings = {name: value for name, value in (parts.pop("settings", None) or {}).items() if value is not None}
@@ -336,6 +358,14 @@ def _shape(path: Path, where: str, entry: Any) -> Shape:
         ) from error
     except SettingsError as error:
         raise error if str(error).startswith(f"{path}:") else SettingsError(f"{path}: {where}: {error}") from error
+
+
+def _table(shape: Shape) -> dict[str, Any]:
+    """The table of a file that `_shape` reads as this shape."""
+    place: dict[str, Any] = {"polygon": [list(point) for point in shape.points]}
+    if shape.corners is not None:
+        place = {"rectangle": list(shape.corners)}
+    return {**place, "unit": shape.unit, **({} if shape.span is None else {"span": str(shape.span)})}
 
 
 def _numbers(values: Any, count: int) -> list[float]:

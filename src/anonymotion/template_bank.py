@@ -8,7 +8,7 @@ Not here: which templates there are (templates), the comparison (saliency), wher
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -27,6 +27,8 @@ BACKGROUND_GRID = 12
 # The parts of these groups are too small for patches to tell them apart: a mask of `eyes` that `cheek` could take
 # patches away from missed every second frame.
 NO_RIVALS = ("face",)
+BankBuilder = Callable[..., "TemplateBank"]
+"""What has the arguments of `build_bank` and gives what it gives."""
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ from anonymotion.cli.options import (
     with_setting_flags,
 )
 from anonymotion.cli.policy_commands import policy_app
+from anonymotion.cli.studio_commands import studio
 from anonymotion.cli.template_commands import template_app
 
 app = typer.Typer(
@@ -63,6 +64,7 @@ app.add_typer(template_app, name="template")
 app.add_typer(policy_app, name="policy")
 app.add_typer(data_app, name="data")
 app.command()(attack)
+app.command()(studio)
 
 
 def main() -> None:
