@@ -38,7 +38,8 @@ class Clip:
     id: unique in the data set, stable, safe as a file name.
     path: a video file or a folder of frames, relative to the root of the data set.
     first, last: frames, from 0; `last` is one past the last one, None is to the end.
-    action: class name.  privacy: label -> class name, e.g. {"identity": "person01"} or {"gender": "F"}.
+    action: class name, empty where there is none (a whole video of many).
+    privacy: label -> class name, e.g. {"identity": "person01"} or {"gender": "F"}.
     group: what a bootstrap resamples, and what two parts of a split do not share: the video.
     """
 
@@ -146,18 +147,25 @@ class Dataset:
         known = ", ".join(f"{split.name} ({split.task})" for split in self.splits)
         raise DatasetError(f"{self.name} has no split {name!r} of {task!r}: use one of {known}")
 
-    def labels(self, task: str) -> tuple[str, ...]:
-        """Class names of a task, sorted; their order is that of a network's outputs.  Raises DatasetError."""
-        return tuple(sorted({self.label_of(clip, task) for clip in self.clips}))
+    def labels(self, task: str, split: Split | None = None) -> tuple[str, ...]:
+        """Class names of a task, sorted; their order is that of a network's outputs.
+
+        split: only those of its clips (IPN's `paper` has 13 gestures, `release` 14).  Raises DatasetError if no clip
+        has such a label.
+        """
+        clips = self.clips if split is None else map(self.clip, (*split.train, *split.validation, *split.test))
+        names = {clip.action if task == ACTION else clip.privacy.get(task, "") for clip in clips} - {""}
+        if not names:
+            raise DatasetError(f"no clip of {self.name} has a label {task!r}: use one of {', '.join(self.tasks)}")
+        return tuple(sorted(names))
 
     def label_of(self, clip: Clip, task: str) -> str:
         """The class name of a clip.  Raises DatasetError where it has none."""
-        if task == ACTION:
-            return clip.action
-        if task not in clip.privacy:
-            known = ", ".join((ACTION, *clip.privacy))
+        name = clip.action if task == ACTION else clip.privacy.get(task, "")
+        if not name:
+            known = ", ".join((*([ACTION] if clip.action else []), *clip.privacy))
             raise DatasetError(f"clip {clip.id} of {self.name} has no label {task!r}: it has {known}")
-        return clip.privacy[task]
+        return name
 
 
 def open_dataset(name: str, root: Path) -> Dataset:

@@ -1,22 +1,21 @@
 """Weizmann "Actions as Space-Time Shapes": 9 people x 10 actions, one clip each, named by `labels.csv`.
 
-One clip per cell, so identity must be learned from other actions than it is tested on, and action from other people;
-or both from the beginning of a clip and tested on its end.  Folds take every third name of the sorted list, so that
-similar actions (run, skip, walk; wave1, wave2) fall into different folds.
+One clip per cell, so identity must be learned from other actions than it is tested on, and action from other people
+(`folds`); or both from the beginning of each clip, and tested on its end.
 
 Not here: pixels (clips), other data sets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from anonymotion.errors import DatasetError
 from anonymotion.research.datasets import ACTION, Clip, Dataset, Split
+from anonymotion.research.layouts.folds import FOLDS, held_out_folds
 from anonymotion.research.layouts.tables import read_rows, whole_number
 
-FOLDS = 3
+IDENTITY = "identity"
 COLUMNS = ("file", "person", "action", "frames")
 # Shares of a clip's length: what lies between two windows is used by neither.
 WINDOWS = {"early": (0.0, 0.45), "middle": (0.5, 0.65), "late": (0.7, 1.0)}
@@ -29,34 +28,21 @@ def read(root: Path) -> Dataset:
     windows: list[Clip] = []
     for row in rows:
         name, frames = f"{row['person']}_{row['action']}", whole_number(row, "frames")
-        path = Path(row["file"])
-        privacy = {"identity": row["person"]}
-        whole.append(Clip(name, path, 0, None, row["action"], privacy, name))
+        path, action, privacy = Path(row["file"]), row["action"], {IDENTITY: row["person"]}
+        whole.append(Clip(name, path, 0, None, action, privacy, name))
         windows.extend(
-            Clip(f"{name}.{window}", path, round(start * frames), round(stop * frames), row["action"], privacy, name)
+            Clip(f"{name}.{window}", path, round(start * frames), round(stop * frames), action, privacy, name)
             for window, (start, stop) in WINDOWS.items()
         )
-    if len(whole) < FOLDS**2:
-        raise DatasetError(f"{root / 'labels.csv'} names {len(whole)} clips: too few to make {FOLDS} folds of")
-    splits = [
-        *_folds("person-fold", ACTION, whole, lambda clip: clip.privacy["identity"]),
-        *_folds("identity-fold", "identity", whole, lambda clip: clip.action),
-        *(_time_windows(task, windows) for task in (ACTION, "identity")),
-    ]
-    return Dataset("weizmann", root, (*whole, *windows), tuple(splits))
-
-
-def _folds(name: str, task: str, clips: list[Clip], held_out: Callable[[Clip], str]) -> Iterable[Split]:
-    """Every third value of `held_out` tests; the next value after the first of those validates, the others train."""
-    values = sorted({held_out(clip) for clip in clips})
-    for fold in range(FOLDS):
-        test = set(values[fold::FOLDS])
-        validation = {values[(fold + 1) % FOLDS]}
-        parts: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
-        for clip in clips:
-            value = held_out(clip)
-            parts["test" if value in test else "validation" if value in validation else "train"].append(clip.id)
-        yield Split(f"{name}-{fold}", task, *(tuple(parts[part]) for part in ("train", "validation", "test")))
+    people, actions = ({row[column] for row in rows} for column in ("person", "action"))
+    if min(len(people), len(actions)) < FOLDS:
+        raise DatasetError(f"{root / 'labels.csv'} names {len(people)} people and {len(actions)} actions: 3 are needed")
+    splits = (
+        *held_out_folds("person-fold", ACTION, whole, lambda clip: clip.privacy[IDENTITY]),
+        *held_out_folds("identity-fold", IDENTITY, whole, lambda clip: clip.action),
+        *(_time_windows(task, windows) for task in (ACTION, IDENTITY)),
+    )
+    return Dataset("weizmann", root, (*whole, *windows), splits)
 
 
 def _time_windows(task: str, windows: list[Clip]) -> Split:
