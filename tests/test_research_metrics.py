@@ -139,7 +139,9 @@ def test_predictions_survive_their_file(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["test.csv"]
 
 
-@pytest.mark.parametrize("text", ["", "clip,group,label,x\n", "clip,group,label,x\na,a,y,0.1\n", "clip,group,label,x\na"])
+@pytest.mark.parametrize(
+    "text", ["", "clip,group,label,x\n", "clip,group,label,x\na,a,y,0.1\n", "clip,group,label,x\na"]
+)
 def test_a_damaged_file_of_predictions_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "p.csv"
     path.write_text(text)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from anonymotion.cli.bench_commands import bench_app
 from anonymotion.cli.console import means_of, print_json, progress_bar, reported, show, tell
 from anonymotion.cli.options import (
     FILES,
@@ -49,6 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(template_app, name="template")
+app.add_typer(bench_app, name="bench")
 
 
 def main() -> None:

@@ -85,11 +85,15 @@ class Quoted:
 
 @dataclass(frozen=True)
 class InputSize:
-    """What networks are shown instead of their own frames x stride @ crop; 0 leaves it."""
+    """What networks are shown instead of their own frames x stride @ crop; 0 leaves it.
+
+    flip: whether training mirrors half of the clips; not where left and right are classes.
+    """
 
     frames: int = 0
     stride: int = 0
     crop: int = 0
+    flip: bool = True
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,9 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> Experiment:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(f"experiment {path} cannot be read ({error.strerror}): `bench list` names those there are") from error
+        raise SettingsError(
+            f"experiment {path} cannot be read ({error.strerror}): `bench list` names those there are"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"experiment {path} is no TOML: {error}") from error
     for change in changes:
@@ -205,6 +211,9 @@ def parse_experiment(document: Mapping[str, Any]) -> Experiment:
     return _row(Experiment, values | built, name)
 
 
+_PLAIN: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool}
+
+
 def _row(kind: type[Row], entry: Any, name: str) -> Row:
     """A dataclass of a TOML table; unknown, missing or ill-typed keys are named."""
     if not isinstance(entry, Mapping):
@@ -215,7 +224,7 @@ def _row(kind: type[Row], entry: Any, name: str) -> Row:
         raise SettingsError(f"experiment {name}: {unknown[0]!r} is not known here: use {', '.join(known)}")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
     for key, value in values.items():
-        expected = {"str": str, "int": int, "float": (int, float), "bool": bool}.get(str(known[key].type))
+        expected = _PLAIN.get(str(known[key].type))
         if expected is not None and (not isinstance(value, expected) or (expected is int and isinstance(value, bool))):
             raise SettingsError(f"experiment {name}: {key} is {value!r}, expected {known[key].type}")
     try:

@@ -14,6 +14,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 
 from anonymotion.errors import InputError, SettingsError
+from anonymotion.flow import load_flow
 from anonymotion.registry import FeatureSpec, backbone_entry
 
 if TYPE_CHECKING:
@@ -102,7 +104,9 @@ def moving_boxes(clip: np.ndarray, count: int) -> list[tuple[int, int, int, int]
 def _pooled(images: np.ndarray, backbone: Backbone | None, short_side: int) -> np.ndarray:
     if backbone is None:
         raise ValueError("this extractor needs a backbone")
-    spec = FeatureSpec(backbone=backbone.name, layer=backbone_entry(backbone.name).depth - 1, facet="token", short_side=short_side)
+    spec = FeatureSpec(
+        backbone=backbone.name, layer=backbone_entry(backbone.name).depth - 1, facet="token", short_side=short_side
+    )
     tokens = backbone.extract(torch.from_numpy(np.ascontiguousarray(images)), [spec])[spec].descriptors
     pooled: np.ndarray = tokens.mean(dim=(1, 2)).cpu().numpy()
     return pooled
@@ -120,13 +124,11 @@ def flow_statistics(clip: np.ndarray, backbone: Backbone | None = None) -> np.nd
 
     scale = 144 / min(clip.shape[1:3])
     size = (max(32, round(clip.shape[2] * scale)), max(32, round(clip.shape[1] * scale)))
-    grey = [cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA) for frame in clip]
-    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flows = [estimator.calc(now, before, None) for before, now in zip(grey, grey[1:], strict=False)]
-    if not flows:
-        flows = [np.zeros((size[1], size[0], 2), np.float32)]
-    field = np.stack(flows)
-    field -= np.median(field, axis=(1, 2), keepdims=True)
+    small = [torch.from_numpy(cv2.resize(frame, size, interpolation=cv2.INTER_AREA)) for frame in clip]
+    estimator = load_flow("dis", torch.device("cpu"))
+    flows = [estimator.between(now, before) for before, now in pairwise(small)]
+    field = torch.stack(flows or [torch.zeros(2, size[1], size[0])]).permute(0, 2, 3, 1).numpy()
+    field = field - np.median(field, axis=(1, 2), keepdims=True)
     mirrored = field[:, :, ::-1] * np.array([-1, 1], np.float32)
     return np.stack([_summary(np.stack([_cells(flow) for flow in one])) for one in (field, mirrored)])
 
@@ -164,7 +166,8 @@ def _cells(flow: np.ndarray) -> np.ndarray:
     np.add.at(found, (place, direction.ravel()), weight.ravel())
     np.add.at(found[:, FLOW_DIRECTIONS], place, (length > FLOW_SLOW).ravel())
     np.add.at(found[:, FLOW_DIRECTIONS + 1], place, (length > FLOW_FAST).ravel())
-    return (found / (height * height / found.shape[0])).reshape(FLOW_ROWS, FLOW_COLUMNS, -1)
+    per_pixel: np.ndarray = found / (height * height / len(found))
+    return per_pixel.reshape(FLOW_ROWS, FLOW_COLUMNS, -1)
 
 
 EXTRACTORS: dict[str, Extractor] = {

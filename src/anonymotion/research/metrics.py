@@ -134,7 +134,7 @@ def bootstrap(
     positions = {name: place for place, name in enumerate(names)}
     where = [np.array([positions[group] for group in outcome.groups]) for outcome in outcomes]
     random = np.random.default_rng(seed)
-    values = []
+    values: list[float] = []
     while len(values) < BOOTSTRAP_SAMPLES:
         counts = np.bincount(random.integers(len(names), size=len(names)), minlength=len(names))
         drawn = [counts[place] for place in where]

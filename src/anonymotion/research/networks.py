@@ -56,9 +56,7 @@ def _video(label: str, architecture: str, sampling: tuple[int, int, int], millio
 
 
 def _image(label: str, architecture: str, parameters: int) -> NetworkEntry:
-    return NetworkEntry(
-        label, "privacy", "torchvision", architecture, 1, WHOLE_CLIP, 224, parameters, IMAGENET_CLASSES
-    )
+    return NetworkEntry(label, "privacy", "torchvision", architecture, 1, WHOLE_CLIP, 224, parameters, IMAGENET_CLASSES)
 
 
 def _two_streams(label: str, architecture: str, sampling: tuple[int, int, int]) -> NetworkEntry:
@@ -171,7 +169,7 @@ def _pool_everything(network: Any) -> None:
     from torch import nn
 
     for block in getattr(network, "blocks", ()):
-        pool = getattr(block, "pool", None)
+        pool: Any = getattr(block, "pool", None)
         if isinstance(pool, nn.ModuleList):  # SlowFast: one per speed
             block.pool = nn.ModuleList(nn.AdaptiveAvgPool3d(1) for _ in pool)
         elif hasattr(pool, "post_conv"):  # X3D pools between two convolutions
@@ -252,7 +250,8 @@ def _two_stream_network(
 ) -> nn.Module:
     from anonymotion.research.wrappers import TwoStreams
 
-    return TwoStreams(*(_video_network(entry, classes, pretrained, frames, crop) for _ in range(2)), classes)
+    rgb, flow = (_video_network(entry, classes, pretrained, frames, crop) for _ in range(2))
+    return TwoStreams(rgb, flow, classes)
 
 
 def _small_network(

@@ -185,7 +185,7 @@ class _Run:
                 raise InputError(f"the loss is {loss.item()} in epoch {epoch + 1}: lower learning_rate and run again")
             if learn:
                 self.optimiser.zero_grad(set_to_none=True)
-                self._scaler.scale(loss).backward()
+                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                 self._scaler.step(self.optimiser)
                 self._scaler.update()
             total += loss.item() * len(labels)
@@ -245,7 +245,7 @@ class _Run:
 
 
 def batches(clips: Clips, order: Any, epoch: int, settings: TrainSettings) -> Iterator[tuple[Tensor, Tensor]]:
-    """(B, C, T, H, W) float32 clips and (B,) labels in `order`, loaded one batch ahead by `settings.workers` threads."""
+    """(B, C, T, H, W) float32 clips and (B,) labels in `order`, loaded ahead by `settings.workers` threads."""
     from concurrent.futures import ThreadPoolExecutor
 
     places = list(order)

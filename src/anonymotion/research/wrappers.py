@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from anonymotion.research.clips import slowfast_pack
+
 
 class TwoSpeeds(nn.Module):
     """SlowFast on one clip: all frames to the fast path, every alpha-th to the slow one."""
@@ -20,9 +22,7 @@ class TwoSpeeds(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """(B, 3, T, H, W) -> (B, classes) logits; T a multiple of alpha (the two paths are joined)."""
-        count = clips.shape[2]
-        slow = torch.linspace(0, count - 1, count // self.alpha, device=clips.device).long()
-        scores: Tensor = self.network([clips.index_select(2, slow), clips])
+        scores: Tensor = self.network(slowfast_pack(clips, self.alpha))
         return scores
 
 
