@@ -96,7 +96,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Seen:
-    """T frames, and what each look found in them.
+    """T frames, and what each look found in them, on the CPU.
 
     frames: (T, H, W, 3) uint8.  flow: (T, 2, H, W) float32 pixels to the previous frame.
     alphas: digest of a look -> (T, H, W) float32 in [0, 1], the weight with which a pixel is replaced.
@@ -155,10 +155,10 @@ def _aligned(waiting: Sequence[deque[HiddenChunk]], digests: Sequence[str]) -> S
     first = waiting[0][0]
     for digest, chunks in zip(digests, waiting, strict=True):
         chunk = chunks.popleft()
-        alphas[digest] = chunk.alpha[:count]
+        alphas[digest] = chunk.alpha[:count].cpu()
         if len(chunk.frames) > count:
             chunks.appendleft(_rest(chunk, count))
-    return Seen(first.frames[:count], first.flow[:count], alphas)
+    return Seen(first.frames[:count].cpu(), first.flow[:count].cpu(), alphas)
 
 
 def _rest(chunk: HiddenChunk, start: int) -> HiddenChunk:

@@ -54,11 +54,17 @@ def read_index(root: Path) -> dict[str, Any]:
 
 
 def read(root: Path, name: str) -> Dataset:
-    """The copy at `root` as a data set.  Raises DatasetError if it is one of another data set than `name`."""
+    """The copy at `root` as a data set; its notes name the videos that could not be copied.
+
+    Raises DatasetError if it is one of another data set than `name`, or not finished.
+    """
     index = read_index(root)
     if index["dataset"] != name:
         raise DatasetError(f"{root} is a copy of {index['dataset']}, not of {name}: give that name")
+    if not index["finished"]:
+        raise DatasetError(f"{root} is not finished: run the command that makes it again, it goes on where it stopped")
     clips = tuple(Clip(**{**entry, "path": Path(entry["path"])}) for entry in index["clips"])
     parts = ("train", "validation", "test")
     splits = tuple(Split(**{**entry, **{p: tuple(entry[p]) for p in parts}}) for entry in index["splits"])
-    return Dataset(name, root, clips, splits)
+    notes = tuple(f"{video} could not be copied: {why}" for video, why in index["failed"].items())
+    return Dataset(name, root, clips, splits, notes)
