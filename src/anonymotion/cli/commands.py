@@ -15,6 +15,7 @@ import typer
 
 from anonymotion.cli.bench_commands import bench_app
 from anonymotion.cli.console import means_of, print_json, progress_bar, reported, show, tell
+from anonymotion.cli.data_commands import data_app
 from anonymotion.cli.options import (
     FILES,
     MACHINE,
@@ -51,6 +52,7 @@ app = typer.Typer(
 )
 app.add_typer(template_app, name="template")
 app.add_typer(bench_app, name="bench")
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ BACKBONE = "dinov2-vits14-embedded"
 PERSON_DIFFERENCE = 24.0  # grey levels
 PERSON_MARGIN = 0.25  # of the box's longer side
 FLOW_DIRECTIONS, FLOW_ROWS, FLOW_COLUMNS = 8, 4, 4
+FLOW_FRAMES = 50  # at most, of the middle of a clip
 FLOW_LAGS = range(1, 21)  # frames
 FLOW_SLOW, FLOW_FAST = 0.25, 2.0  # pixels per frame at a short side of 144
 
@@ -59,12 +60,12 @@ def evenly(frames: int, count: int) -> np.ndarray:
     return places
 
 
-def whole_frames(clip: np.ndarray, backbone: Backbone | None, *, count: int = 4, short_side: int = 168) -> np.ndarray:
+def whole_frames(clip: np.ndarray, backbone: Backbone | None, *, count: int = 3, short_side: int = 112) -> np.ndarray:
     """Mean patch token of the last block for `count` frames: (F, D) float32."""
     return _pooled(clip[evenly(len(clip), count)], backbone, short_side)
 
 
-def person_crops(clip: np.ndarray, backbone: Backbone | None, *, count: int = 4, side: int = 154) -> np.ndarray:
+def person_crops(clip: np.ndarray, backbone: Backbone | None, *, count: int = 3, side: int = 112) -> np.ndarray:
     """The same of a square around what moves near each of `count` frames: (F, D) float32."""
     import cv2
 
@@ -117,20 +118,26 @@ def flow_statistics(clip: np.ndarray, backbone: Backbone | None = None) -> np.nd
 
     Per cell of a 4x4 grid laid on the middle of the motion: a histogram of directions weighted by length, and the
     shares of slow and fast pixels; their means over the clip, their standard deviations, and how alike the whole is
-    to itself some frames later.  Flow is DIS between neighbouring frames at a short side of 144, less its median
-    (the camera).
+    to itself some frames later.  Flow is DIS between neighbouring frames of at most 50 in the middle of the clip, at a
+    short side of 144, less its median (the camera).
     """
     import cv2
 
     scale = 144 / min(clip.shape[1:3])
     size = (max(32, round(clip.shape[2] * scale)), max(32, round(clip.shape[1] * scale)))
-    small = [torch.from_numpy(cv2.resize(frame, size, interpolation=cv2.INTER_AREA)) for frame in clip]
+    start = max(0, (len(clip) - FLOW_FRAMES) // 2)
+    middle = clip[start : start + FLOW_FRAMES]
+    small = [torch.from_numpy(cv2.resize(frame, size, interpolation=cv2.INTER_AREA)) for frame in middle]
     estimator = load_flow("dis", torch.device("cpu"))
     flows = [estimator.between(now, before) for before, now in pairwise(small)]
     field = torch.stack(flows or [torch.zeros(2, size[1], size[0])]).permute(0, 2, 3, 1).numpy()
     field = field - np.median(field, axis=(1, 2), keepdims=True)
-    mirrored = field[:, :, ::-1] * np.array([-1, 1], np.float32)
-    return np.stack([_summary(np.stack([_cells(flow) for flow in one])) for one in (field, mirrored)])
+    cells = np.stack([_cells(flow) for flow in field])
+    # left becomes right: columns swap, and a direction's bin with the one of its mirror image
+    mirrored = cells[:, :, ::-1]
+    bins = [(FLOW_DIRECTIONS // 2 - 1 - place) % FLOW_DIRECTIONS for place in range(FLOW_DIRECTIONS)]
+    mirrored = mirrored[..., [*bins, FLOW_DIRECTIONS, FLOW_DIRECTIONS + 1]]
+    return np.stack([_summary(cells), _summary(mirrored)])
 
 
 def _summary(cells: np.ndarray) -> np.ndarray:
@@ -162,10 +169,10 @@ def _cells(flow: np.ndarray) -> np.ndarray:
     angle = np.arctan2(flow[..., 1], flow[..., 0]) / (2 * np.pi) + 0.5
     direction = (angle * FLOW_DIRECTIONS).astype(int) % FLOW_DIRECTIONS
     place = (row * FLOW_COLUMNS + column).ravel()
-    found = np.zeros((FLOW_ROWS * FLOW_COLUMNS, FLOW_DIRECTIONS + 2))
-    np.add.at(found, (place, direction.ravel()), weight.ravel())
-    np.add.at(found[:, FLOW_DIRECTIONS], place, (length > FLOW_SLOW).ravel())
-    np.add.at(found[:, FLOW_DIRECTIONS + 1], place, (length > FLOW_FAST).ravel())
+    cells = FLOW_ROWS * FLOW_COLUMNS
+    histogram = np.bincount(place * FLOW_DIRECTIONS + direction.ravel(), weight.ravel(), cells * FLOW_DIRECTIONS)
+    shares = [np.bincount(place, (length > least).ravel(), cells) for least in (FLOW_SLOW, FLOW_FAST)]
+    found = np.concatenate((histogram.reshape(cells, FLOW_DIRECTIONS), np.stack(shares, axis=1)), axis=1)
     per_pixel: np.ndarray = found / (height * height / len(found))
     return per_pixel.reshape(FLOW_ROWS, FLOW_COLUMNS, -1)
 

@@ -139,7 +139,7 @@ def _expect(hiders: Sequence[Hider]) -> None:
     specs = [hider.settings.spec_of(name) for hider in hiders for name in hider.attributes if hider.backbone]
     for hider in hiders:
         if isinstance(hider.backbone, OnePass):
-            hider.backbone.expect(specs)
+            hider.backbone.expect(spec for spec in specs if spec.backbone == hider.settings.backbone)
 
 
 def _counted(frames: Iterable[np.ndarray], taken: list[int], number: int) -> Iterator[np.ndarray]:

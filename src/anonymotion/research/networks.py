@@ -157,6 +157,7 @@ def _video_network(
     head = network.head if hasattr(network, "head") else network.blocks[-1]
     head.proj = nn.Linear(head.proj.in_features, classes)
     _pool_everything(network)
+    _plain_swish(network)
     if entry.architecture.startswith("slowfast"):
         from anonymotion.research.wrappers import TwoSpeeds
 
@@ -176,6 +177,16 @@ def _pool_everything(network: Any) -> None:
             pool.pool = nn.AdaptiveAvgPool3d(1)
         elif isinstance(pool, nn.AvgPool3d) and hasattr(block, "proj"):
             block.pool = nn.AdaptiveAvgPool3d(1)
+
+
+def _plain_swish(network: nn.Module) -> None:
+    """Put torch's SiLU for PyTorchVideo's own, the same function, whose gradient uses what torch is about to remove."""
+    from torch import nn
+
+    for module in network.modules():
+        for name, child in module.named_children():
+            if type(child).__name__ == "Swish":
+                setattr(module, name, nn.SiLU())
 
 
 def _published_state(hub: Any, entry: NetworkEntry, pretrained: str | Path) -> dict[str, Any]:

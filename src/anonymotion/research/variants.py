@@ -17,15 +17,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anonymotion.backbone import Backbone
 from anonymotion.compositor import composite
+from anonymotion.device import choose_device
 from anonymotion.errors import SettingsError
+from anonymotion.methods import load_method
 from anonymotion.noise import NoiseField, make_noise
 from anonymotion.pipeline import Hider
-from anonymotion.registry import METHODS
+from anonymotion.presets import settings_for
+from anonymotion.registry import METHODS, backbone_entry
 from anonymotion.research.controls import PERSON_ATTRIBUTES, PERSON_LOOK, PersonRemover, replace_background
-from anonymotion.research.looks import Look, Seen
+from anonymotion.research.looks import Look, OnePass, Seen
 
 NEUTRAL_SUFFIX = "+neutral"
+OWN_SETTINGS = "settings"
+NEED_PERSON = ("person-removed", "person-mask")
+SHARED_SETTINGS = ("backbone", "short_side", "stride", "flow")
 
 # The attributes that the paper hides in each data set; it does not have the others.
 PAPER_ATTRIBUTES = {
@@ -174,11 +181,29 @@ class Variant:
         return int.from_bytes(digest[:8], "big") % 2**63
 
 
+class Networks:
+    """Backbones by name, each loaded once, for all variants of a run; every frame passes each of them once.
+
+    weights: a file for a backbone that is not in the package, or for the one that the settings name.
+    """
+
+    def __init__(self, device: torch.device, weights: Path | None = None, named: str | None = None) -> None:
+        self._device, self._weights, self._named = device, weights, named
+        self._loaded: dict[str, Backbone] = {}
+
+    def __getitem__(self, name: str) -> Backbone:
+        if name not in self._loaded:
+            in_package = backbone_entry(name).embedded_file is not None and name != self._named
+            self._loaded[name] = OnePass.load(name, self._device, None if in_package else self._weights)
+        return self._loaded[name]
+
+
 def make_variant(
     name: str,
     dataset: str,
     attributes: Sequence[str] | str | None = None,
     *,
+    networks: Mapping[str, Backbone] | Networks,
     test_key: int | None = None,
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -187,36 +212,65 @@ def make_variant(
     """The variant `name`: a name of `RECIPES`, or `settings` with a preset, with or without `+neutral` behind it.
 
     dataset: its name, for the attributes where none are given.  settings: changed fields of `Settings`, on top of the
-    recipe's.  options: of `Hider` (device, network, library, weights).  Raises an AnonymotionError.
+    recipe's.  options: of `Hider` (device, library, weights of flow).  Raises an AnonymotionError.
     """
     base, neutral = name.removesuffix(NEUTRAL_SUFFIX), name.endswith(NEUTRAL_SUFFIX)
     if test_key is not None and not 0 <= test_key < 2**63:
         raise SettingsError(f"test key {test_key} is not a whole number from 0 to 2**63 - 1")
     changed = dict(settings or {})
-    if base == "settings":
-        recipe = Recipe("", preset or "strict", attributes=changed.get("method", "noise") == "noise")
-    elif base in RECIPES:
-        recipe = RECIPES[base]
-        if preset is not None:
-            raise SettingsError(f"variant {base} has a preset of its own: leave --preset out, or --variants")
-    else:
-        raise SettingsError(
-            f"variant {base!r} is not known: use some of {', '.join(RECIPES)}, e.g. strict{NEUTRAL_SUFFIX}"
-        )
+    recipe = _recipe(base, preset, changed)
+
+    def hider_for(wanted: Sequence[str] | str | None, which: str, fields: Mapping[str, Any]) -> Hider:
+        chosen = settings_for(which, **fields)
+        method = load_method(chosen.method)
+        matches = (wanted is not None or (method and method.covers)) and chosen.person_mask == "ours"
+        network = networks[chosen.backbone] if matches else None
+        return Hider(wanted, which, network=network, **options, **fields)
+
     person = None
-    if neutral or base in ("person-removed", "person-mask"):
-        # it finds a person as the other looks do: same backbone, size and flow
-        own = {**_shared(changed), **PERSON_LOOK}
-        person = Look(Hider(PERSON_ATTRIBUTES, "strict", **options, **own))
+    if neutral or base in NEED_PERSON:
+        # found as the other looks find: same backbone, size and flow
+        shared = {field: changed[field] for field in SHARED_SETTINGS if field in changed}
+        person = Look(hider_for(PERSON_ATTRIBUTES, "strict", {**shared, **PERSON_LOOK}))
     hider = look = None
     if recipe.preset is not None:
         if attributes is None and recipe.attributes:
             attributes = PAPER_ATTRIBUTES[dataset]
-        hider = Hider(attributes, recipe.preset, **options, **{**recipe.settings, **changed})
+        hider = hider_for(attributes, recipe.preset, {**recipe.settings, **changed})
         look = Look(hider) if hider.attributes else None
     return Variant(name, base, neutral, hider, look, person, test_key)
 
 
-def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of changed settings those that every look of a run has."""
-    return {name: settings[name] for name in ("backbone", "short_side", "stride", "flow") if name in settings}
+def _recipe(base: str, preset: str | None, settings: Mapping[str, Any]) -> Recipe:
+    if base == OWN_SETTINGS:
+        return Recipe("", preset or "strict", attributes=settings.get("method", "noise") == "noise")
+    if base not in RECIPES:
+        known = ", ".join(RECIPES)
+        raise SettingsError(f"variant {base!r} is not known: use some of {known}, or e.g. strict{NEUTRAL_SUFFIX}")
+    if preset is not None or {"method", "noise", "composite"} & set(settings):
+        raise SettingsError(
+            f"variant {base} says itself which preset, method and noise it is: leave those flags out, or --variants"
+        )
+    return RECIPES[base]
+
+
+def make_variants(
+    names: Sequence[str],
+    dataset: str,
+    attributes: Sequence[str] | str | None = None,
+    *,
+    device: str = "auto",
+    backbone_weights: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> list[Variant]:
+    """`make_variant` for each of `names`, with the same networks.  Raises SettingsError for a name given twice."""
+    names = [name.strip() for name in names]
+    if len(set(names)) != len(names):
+        raise SettingsError(f"variants {','.join(names)!r}: give each name once")
+    named = (settings or {}).get("backbone")
+    networks = Networks(choose_device(device).device, backbone_weights, named)
+    return [
+        make_variant(name, dataset, attributes, networks=networks, device=device, settings=settings, **options)
+        for name in names
+    ]
