@@ -174,7 +174,9 @@ def test_the_table_is_made_of_the_predictions_alone(world: World, finished: Path
 def test_colour_says_who_it_is_and_motion_what_they_do(finished: Path) -> None:
     """The flow of the clips, and of their grey copies, tells the three actions apart."""
     table = Summary(RunFolder.open(finished)).breakdown()
-    flow = next(place for place, h in enumerate(table.headings) if h.text == "action, static: flow statistics, linear probe")
+    flow = next(
+        place for place, h in enumerate(table.headings) if h.text == "action, static: flow statistics, linear probe"
+    )
     assert table.rows[0].cells[flow].value is not None
     assert table.rows[0].cells[flow].value > 0.6  # type: ignore[operator]
 

@@ -54,7 +54,10 @@ def test_latex_is_escaped() -> None:
 
 def test_csv_has_all_digits() -> None:
     rows = list(csv.reader(io.StringIO(to_csv(TABLE))))
-    assert rows[0] == ["method", *(f"{name}{end}" for name in ("action", "identity_label", "f") for end in ("", " low", " high"))]
+    assert rows[0] == [
+        "method",
+        *(f"{name}{end}" for name in ("action", "identity_label", "f") for end in ("", " low", " high")),
+    ]
     assert rows[2] == ["blur & Co", "30", "20", "40", "40", "", "", "0.45", "", ""]
     assert rows[3][4] == "13.04"
 

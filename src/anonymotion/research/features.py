@@ -79,7 +79,7 @@ def person_crops(clip: np.ndarray, backbone: Backbone | None, *, count: int = 3,
 def moving_boxes(clip: np.ndarray, count: int) -> list[tuple[int, int, int, int]]:
     """Squares (x0, y0, x1, y1) around what differs from the clip's median picture, cut off at the frame's edge.
 
-    Near each of the `evenly` spread frames; the whole frame where nothing differs.  A person who stands still is seen
+    Near each of the `evenly` spread frames: in at least 2 of 7; the whole frame where nothing differs.  A person who stands still is seen
     by what moves of them: the box is of the differences of the frames around, and has a margin.
     """
     height, width = clip.shape[1:3]
@@ -87,7 +87,7 @@ def moving_boxes(clip: np.ndarray, count: int) -> list[tuple[int, int, int, int]
     boxes = []
     for index in evenly(len(clip), count):
         near = clip[max(0, index - 3) : index + 4].astype(np.float32)
-        different = (np.abs(near - median).max(axis=3) > PERSON_DIFFERENCE).mean(axis=0) >= 0.5
+        different = (np.abs(near - median).max(axis=3) > PERSON_DIFFERENCE).sum(axis=0) >= min(2, len(near))
         rows, columns = (np.flatnonzero(different.sum(axis=axis) >= 2) for axis in (1, 0))
         if not len(rows) or not len(columns):
             boxes.append((0, 0, width, height))
