@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,7 +86,7 @@ def test_flow_colours_lie_behind_the_pictures_and_are_of_the_given_video(dataset
 
 
 def test_the_colours_of_a_mirrored_clip_are_those_of_mirrored_motion(dataset: Dataset) -> None:
-    """Mirroring is drawn before the flow is computed: a square that runs to the right then has the colour of the left."""
+    """Mirroring comes before the flow: a square that runs to the right then has the colour of the left."""
     entry = replace(FLOW, crop=36)
     seen = []
     for epoch in range(12):

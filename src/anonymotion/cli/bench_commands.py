@@ -1,6 +1,7 @@
 """The `bench` commands: run experiments, print their tables, list them.
 
-Not here: what an experiment is (research.experiments), how it is run (research.bench), its numbers (research.summaries).
+Not here: what an experiment is (research.experiments), how it is run (research.bench), the numbers of its tables
+(research.summaries).
 """
 
 from __future__ import annotations

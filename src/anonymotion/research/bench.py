@@ -87,9 +87,10 @@ class _Bench:
         jobs = plan(self.experiment, networks)
         absent = self._absent(jobs)
         if absent and not allow_missing:
+            where = self.places.copies or "(no --copies given)"
             raise DatasetError(
-                f"no finished copy of {', '.join(absent[:4])} in {self.places.copies or '(no --copies given)'}: make them with "
-                "`anonymotion data obfuscate`, or leave them out for now with --allow-missing"
+                f"no finished copy of {', '.join(absent[:4])} in {where}: make them with `anonymotion data obfuscate`, "
+                "or leave them out for now with --allow-missing"
             )
         for column in self.experiment.columns:
             for split in column.splits:

@@ -79,8 +79,8 @@ def person_crops(clip: np.ndarray, backbone: Backbone | None, *, count: int = 3,
 def moving_boxes(clip: np.ndarray, count: int) -> list[tuple[int, int, int, int]]:
     """Squares (x0, y0, x1, y1) around what differs from the clip's median picture, cut off at the frame's edge.
 
-    Near each of the `evenly` spread frames: in at least 2 of 7; the whole frame where nothing differs.  A person who stands still is seen
-    by what moves of them: the box is of the differences of the frames around, and has a margin.
+    For each of `count` evenly spread frames: what differs in at least 2 of the 7 frames around it, with a margin; the
+    whole frame where nothing does.  Of a person who stays in place only what moves is seen.
     """
     height, width = clip.shape[1:3]
     median = np.median(clip[evenly(len(clip), 25)], axis=0)

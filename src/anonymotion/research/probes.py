@@ -63,7 +63,9 @@ class Probe:
             raise SettingsError(f"{classes - len(present)} of {classes} classes have no training clip: check the split")
         self.strength: float | None = None
         if entry.head == "nearest":
-            self._known, self._labels = _directions(training.features), training.labels
+            self._centre = training.features.mean(axis=(0, 1))
+            self._scale = training.features.std(axis=(0, 1)) + 1e-6
+            self._known, self._labels = self._directions(training.features), training.labels
         else:
             self._model = self._choose(training, validation)
 
@@ -91,19 +93,19 @@ class Probe:
         if self.entry.head == "linear":
             logarithms: np.ndarray = np.log(self._chances(self._model, features))
             return logarithms
-        alike = np.einsum("nfd,mgd->nfmg", _directions(features), self._known).max(axis=3).mean(axis=1)
+        alike = np.einsum("nfd,mgd->nfmg", self._directions(features), self._known).max(axis=3).mean(axis=1)
         best = [alike[:, self._labels == label].max(axis=1) for label in range(self.classes)]
         return np.stack(best, axis=1).astype(np.float64)
+
+    def _directions(self, features: np.ndarray) -> np.ndarray:
+        """Unit vectors, of what differs from the training clips: frozen features have a large part in common."""
+        different = (features - self._centre) / self._scale
+        unit: np.ndarray = different / np.maximum(np.linalg.norm(different, axis=-1, keepdims=True), 1e-12)
+        return unit
 
 
 def _pair(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
     return examples.features, examples.labels
-
-
-def _directions(features: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(features, axis=-1, keepdims=True)
-    unit: np.ndarray = features / np.maximum(lengths, 1e-12)
-    return unit
 
 
 def _fit(examples: Examples, strength: float) -> Any:

@@ -16,8 +16,8 @@ from typing import ClassVar
 import numpy as np
 
 from anonymotion.errors import InputError
-from anonymotion.research.experiments import SOURCE, Column, Combine, MethodRow, Threat
 from anonymotion.research import metrics
+from anonymotion.research.experiments import SOURCE, Column, Combine, MethodRow, Threat
 from anonymotion.research.metrics import Outcomes, average, bootstrap, chance_level, strongest, trade_off
 from anonymotion.research.networks import NETWORKS
 from anonymotion.research.predict import Predictions, read_predictions
