@@ -219,3 +219,25 @@ def test_bench_list_says_what_each_needs(world: World) -> None:
     assert "needs  nothing" in text
     assert json.loads(command("list", world[2].parent, "--json")[1])["experiments"][0]["trainings"] == 36
     assert "no experiments in" in command("list", world[0])[2]
+
+
+def test_methods_are_timed_and_the_table_then_says_so(world: World, tmp_path: Path) -> None:
+    """Blurring the whole frame needs no network."""
+    data, _, file = world
+    text = file.read_text().replace('"grey"', '"blur-weak"').replace('"noise"', '"person-removed"')
+    (tmp_path / "x.toml").write_text(text)
+    run_experiment(
+        load_experiment(tmp_path / "x.toml"),
+        Places(data, None, tmp_path / "run"),
+        networks=["flow-linear"],
+        allow_missing=True,
+    )
+    assert Summary(RunFolder.open(tmp_path / "run")).main().headings[-1].text != "ms/frame"
+    status, text, errors = command("speed", tmp_path / "run", "--data", data, "--frames", 3, "--device", "cpu")
+    assert status == 0, errors
+    assert text.startswith("blur-weak")
+    table = Summary(RunFolder.open(tmp_path / "run")).main()
+    assert table.headings[-1].text == "ms/frame"
+    assert table.rows[0].cells[-1].value is None
+    assert table.rows[1].cells[-1].value > 0  # type: ignore[operator]
+    assert command("speed", tmp_path / "run", "--data", data, "--frames", 0)[0] == 1

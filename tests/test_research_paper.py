@@ -15,7 +15,7 @@ from anonymotion.research.obfuscate import make_copies
 from anonymotion.research.runs import RunFolder, plan
 from anonymotion.research.summaries import Summary
 from anonymotion.research.tables import FORMATS
-from anonymotion.research.variants import RECIPES, make_variant
+from anonymotion.research.variants import RECIPES, make_variants
 
 FILES = sorted((Path(__file__).resolve().parents[1] / "experiments").glob("*.toml"))
 PAPER = [file for file in FILES if not file.name.startswith("weizmann")]
@@ -64,7 +64,7 @@ def test_an_experiment_runs_end_to_end_on_a_miniature(file: Path, tmp_path: Path
     copies = None
     if file.stem.endswith("2"):
         copies = tmp_path / "copies"
-        variant = make_variant("pixelate-16", name)
+        (variant,) = make_variants(["pixelate-16"], name)
         make_copies(open_dataset(name, root), {variant.name: copies / variant.name}, [variant])
     done = run_experiment(
         experiment, Places(root, copies, tmp_path / "run"), networks=networks, allow_missing=True, device="cpu"

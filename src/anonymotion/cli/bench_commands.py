@@ -135,6 +135,31 @@ def bench_table(
         tell(f"wrote {output}")
 
 
+@bench_app.command("speed")
+def bench_speed(
+    run: Run,
+    data: Annotated[Path, typer.Option("--data", help="the data set as it was published")],
+    frames: Annotated[int, typer.Option("--frames", help="how many frames each method is timed on")] = 25,
+    short_side: Annotated[
+        int | None, typer.Option("--short-side", help="as the copies were made; by default the preset's")
+    ] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Time the methods of a run on this machine; its table then has a column for it."""
+    with reported(as_json):
+        from anonymotion.research.runs import RunFolder
+        from anonymotion.research.speed import measure_speed
+
+        found = {}
+        for name, seconds in measure_speed(RunFolder.open(run), data, frames, device=device, short_side=short_side):
+            found[name] = seconds
+            if not as_json:
+                show(f"{name:16} {1000 * seconds:7.0f} ms/frame")
+        if as_json:
+            print_json({"schema_version": 1, "seconds_per_frame": found})
+
+
 @bench_app.command("list")
 def bench_list(
     folder: Annotated[Path, typer.Argument(help="folder of experiments")] = EXPERIMENTS, as_json: AsJson = False
