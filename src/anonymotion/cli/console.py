@@ -34,9 +34,10 @@ class Interrupted(BaseException):
 
 
 @contextmanager
-def reported(as_json: bool) -> Iterator[Callable[[], None]]:
+def reported(as_json: bool, kept: str = "nothing was written") -> Iterator[Callable[[], None]]:
     """Turn errors into one line and an exit status; make a polite kill behave like Ctrl-C, so that files go.
 
+    kept: what an interrupt leaves.
     Yields what is to be called when the output is there: an interrupt that comes later comes too late.
     """
 
@@ -56,7 +57,7 @@ def reported(as_json: bool) -> Iterator[Callable[[], None]]:
     except AnonymotionError as error:
         _fail(" ".join(str(error).split()), type(error).__name__, error.exit_status, as_json)
     except (Interrupted, KeyboardInterrupt):
-        _fail("interrupted; nothing was written", "Interrupted", 130, as_json)
+        _fail(f"interrupted; {kept}", "Interrupted", 130, as_json)
     except (SystemExit, typer.Exit):
         raise
     except BaseException as error:  # also what a library in Rust raises when it panics

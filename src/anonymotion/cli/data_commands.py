@@ -125,7 +125,7 @@ def data_obfuscate(
     **settings: Any,
 ) -> None:
     """Make a lossless copy of a data set with something hidden in every video; a killed run goes on where it was."""
-    with reported(as_json):
+    with reported(as_json, kept="videos that were finished are kept, and the same command goes on"):
         from anonymotion.research.datasets import open_dataset
         from anonymotion.research.looks import LookStore
         from anonymotion.research.obfuscate import make_copies

@@ -14,7 +14,7 @@ import json
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import tee
+from itertools import islice, tee
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from anonymotion.target import HiddenFile
 # What is put into a mask, which a look is the same for.
 COVER_SETTINGS = ("preset", "noise", "noise_mean", "noise_std", "method", "at_native")
 REMEMBERED_BATCHES = 6
+CHUNK_FRAMES = 32
 
 
 class OnePass(Backbone):
@@ -110,8 +111,13 @@ class Seen:
 def look_at(looks: Sequence[Look], frames: Iterable[np.ndarray]) -> Iterator[Seen]:
     """What `looks` find in `frames`, (H, W, 3) uint8 RGB of one size, in order; holds back as the slowest look does.
 
-    All looks must have the same flow.  With a `OnePass` backbone in all of them each frame passes it once.
+    All looks must have the same flow.  With a `OnePass` backbone in all of them each frame passes it once.  Without any
+    look the flow is zero.
     """
+    if not looks:
+        for images in chunks_of(frames):
+            yield Seen(images, torch.zeros(len(images), 2, *images.shape[1:3]), {})
+        return
     digests = [look.digest for look in looks]
     _expect([look.hider for look in looks])
     taken = [0] * len(looks)
@@ -133,6 +139,18 @@ def look_at(looks: Sequence[Look], frames: Iterable[np.ndarray]) -> Iterator[See
             yield _aligned(waiting, digests)
     if any(waiting):
         raise AssertionError("looks gave different numbers of frames")
+
+
+def chunks_of(frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
+    """Frames, (H, W, 3) uint8, as (T, H, W, 3) tensors of at most `CHUNK_FRAMES`.
+
+    Raises DatasetError if their sizes differ.
+    """
+    iterator = iter(frames)
+    while chunk := list(islice(iterator, CHUNK_FRAMES)):
+        if len({frame.shape for frame in chunk}) > 1:
+            raise DatasetError("its frames have different sizes: all frames of a video must have one")
+        yield torch.from_numpy(np.stack(chunk))
 
 
 def _expect(hiders: Sequence[Hider]) -> None:

@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,12 @@ from anonymotion.errors import AnonymotionError, DatasetError, SettingsError
 from anonymotion.research.clips import frame_files, frames_of
 from anonymotion.research.datasets import Dataset
 from anonymotion.research.layouts import copies
-from anonymotion.research.looks import Look, LookStore, Seen, look_at
+from anonymotion.research.looks import Look, LookStore, Seen, chunks_of, look_at
 from anonymotion.research.variants import Variant
 from anonymotion.results import Progress, ProgressCallback
 from anonymotion.target import HiddenFile
 from anonymotion.video.pictures import FolderSink
 
-CHUNK_FRAMES = 32
 RATE = Fraction(25)  # of the pictures of a copy, which keep no times
 
 
@@ -74,6 +72,7 @@ def make_copies(
     looks = {look.digest: look for variant in variants for look in variant.looks}
     made = there = frames = 0
     failed: dict[str, str] = {}
+    lacking: dict[str, list[str]] = {variant.name: [] for variant in variants}
     for number, path in enumerate(dataset.videos):
         inside = copies.folder_of(dataset, path)
         missing = [v for v in variants if not (folders[v.name] / inside).is_dir()]
@@ -86,10 +85,13 @@ def make_copies(
                 made += len(missing)
             except AnonymotionError as error:
                 failed[path.as_posix()] = " ".join(str(error).split())
+                for variant in missing:
+                    lacking[variant.name].append(path.as_posix())
         if progress is not None:
             progress(Progress(number + 1, len(dataset.videos), "copy"))
     for variant in variants:
-        index = {**indexes[variant.name], "finished": True, "failed": failed}
+        of_this = {video: failed[video] for video in lacking[variant.name]}
+        index = {**indexes[variant.name], "finished": True, "failed": of_this}
         _write_index(folders[variant.name], index)
     return CopyResult(dict(folders), made, there, failed, frames, time.perf_counter() - started)
 
@@ -119,8 +121,9 @@ def _open_index(dataset: Dataset, folder: Path, variant: Variant) -> dict[str, A
             )
     elif folder.exists() and any(folder.iterdir()):
         raise DatasetError(f"{folder} is not empty and no copy of ours: give another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_index(folder, plain)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_index(folder, plain)
     return plain
 
 
@@ -190,11 +193,9 @@ def _copy_video(
 def _seen(path: Path, name: Path, looks: Sequence[Look], store: LookStore | None) -> Iterator[Seen]:
     """What `looks` see in a video, from the store where it is known; what is new is put there."""
     frames = frames_of(path)
-    if not looks:
-        yield from _unseen(frames)
-    elif store is not None and all(store.has(look, name) for look in looks):
+    if looks and store is not None and all(store.has(look, name) for look in looks):
         yield from _remembered(frames, {look.digest: store.load(look, name) for look in looks}, path)
-    elif store is None:
+    elif not looks or store is None:
         yield from look_at(looks, frames)
     else:
         found: list[Seen] = []
@@ -206,25 +207,12 @@ def _seen(path: Path, name: Path, looks: Sequence[Look], store: LookStore | None
             store.save(look, name, torch.cat([s.alphas[look.digest] for s in found]).cpu().numpy(), flow)
 
 
-def _chunks(frames: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
-    iterator = iter(frames)
-    while chunk := list(islice(iterator, CHUNK_FRAMES)):
-        if len({frame.shape for frame in chunk}) > 1:
-            raise DatasetError("its frames have different sizes: all frames of a video must have one")
-        yield torch.from_numpy(np.stack(chunk))
-
-
-def _unseen(frames: Iterable[np.ndarray]) -> Iterator[Seen]:
-    for chunk in _chunks(frames):
-        yield Seen(chunk, torch.zeros(len(chunk), 2, *chunk.shape[1:3]), {})
-
-
 def _remembered(
     frames: Iterable[np.ndarray], kept: Mapping[str, tuple[torch.Tensor, torch.Tensor]], path: Path
 ) -> Iterator[Seen]:
     start = 0
     flow = next(iter(kept.values()))[1]
-    for chunk in _chunks(frames):
+    for chunk in chunks_of(frames):
         stop = start + len(chunk)
         alphas = {digest: alpha[start:stop] for digest, (alpha, _) in kept.items()}
         if any(alpha.shape != chunk.shape[:3] for alpha in alphas.values()):

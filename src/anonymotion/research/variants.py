@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,8 +27,15 @@ from anonymotion.noise import NoiseField, make_noise
 from anonymotion.pipeline import Hider
 from anonymotion.presets import settings_for
 from anonymotion.registry import METHODS, backbone_entry
-from anonymotion.research.controls import PERSON_ATTRIBUTES, PERSON_LOOK, PersonRemover, replace_background
-from anonymotion.research.looks import Look, OnePass, Seen
+from anonymotion.research.controls import (
+    PERSON_ATTRIBUTES,
+    PERSON_LOOK,
+    PersonRemover,
+    main_parts,
+    replace_background,
+)
+from anonymotion.research.datasets import Clip
+from anonymotion.research.looks import Look, OnePass, Seen, look_at
 
 NEUTRAL_SUFFIX = "+neutral"
 OWN_SETTINGS = "settings"
@@ -140,9 +148,17 @@ class Variant:
         """The frames with the background that this variant has."""
         return replace_background(painted, self._person_in(seen)) if self.neutral else painted
 
+    def apply(self, frames: np.ndarray, clip: Clip) -> np.ndarray:
+        """This variant as a transform of a loader: all frames of a clip, (T, H, W, 3) uint8 -> the same shape.
+
+        Computed anew each time, with new noise unless there is a test key; a copy (obfuscate) is computed once.
+        """
+        paint = self.painter(clip.path)
+        return np.concatenate([self.finish(seen, paint(seen)).numpy() for seen in look_at(self.looks, frames)])
+
     def _person_in(self, seen: Seen) -> Tensor:
         assert self.person is not None  # noqa: S101 - for mypy: `make_variant` has set it
-        return seen.alphas[self.person.digest] == 1
+        return main_parts(seen.alphas[self.person.digest] == 1)
 
     def _control(self) -> Painter:
         if self.recipe == "source":
