@@ -191,6 +191,20 @@ def test_a_linear_probe_gives_log_probabilities_averaged_over_frames() -> None:
     assert np.allclose(np.exp(probe.scores(test)).sum(axis=1), 1)
 
 
+def test_a_rotation_into_the_span_of_the_examples_changes_nothing() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    random = np.random.default_rng(0)
+    few = Examples(random.normal(size=(9, 1, 30)).astype(np.float32), np.arange(9) % 3)
+    test = random.normal(size=(20, 1, 30)).astype(np.float32)
+    probe = Probe(PROBES["dinov2-linear"], 3, few, Examples(np.zeros((0, 1, 30), np.float32), np.zeros(0, int)))
+    plain = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
+    plain.fit(few.features[:, 0], few.labels)
+    assert np.allclose(np.exp(probe.scores(test)), plain.predict_proba(test[:, 0]), atol=1e-3)
+
+
 def test_the_validation_clips_choose_the_strength() -> None:
     """Where features say nothing, the strongest regularisation loses least; where they say all, the weakest."""
     noise = Examples(np.random.default_rng(0).normal(size=(30, 1, 40)).astype(np.float32), np.arange(30) % 3)

@@ -110,6 +110,7 @@ def _pair(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
 
 def _fit(examples: Examples, strength: float) -> Any:
     try:
+        from sklearn.decomposition import PCA
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
@@ -119,7 +120,9 @@ def _fit(examples: Examples, strength: float) -> Any:
             "scikit-learn is needed for probes: pip install 'anonymotion[research]'"
         ) from error
     features, labels = examples.frames
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
+    # With an L2 penalty the solution lies in the span of the examples: a rotation into it changes nothing but the time.
+    turned = [PCA(svd_solver="full")] if features.shape[1] > len(features) else []
+    model = make_pipeline(StandardScaler(), *turned, LogisticRegression(C=strength, max_iter=500))
     with warnings.catch_warnings():
         # weakly regularised fits of separable classes have their optimum far away; the direction is settled long before
         warnings.simplefilter("ignore", ConvergenceWarning)
