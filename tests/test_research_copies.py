@@ -378,4 +378,5 @@ def test_one_pass_still_answers_other_questions(network: OnePass, small: Templat
     for seed in range(8):  # more batches than are remembered
         network.extract(torch.from_numpy(patchwork((70, 84), seed=seed)[None]), [spec])
     assert torch.equal(network.extract(images, [spec])[spec].descriptors, plain)
-    assert Look(hider).key["attributes"] == ["hair"]
+    assert Look(hider, small.digest).key["attributes"] == ["hair"]
+    assert Look(hider, small.digest).digest != Look(hider, "another library").digest

@@ -71,10 +71,11 @@ class OnePass(Backbone):
 class Look:
     """A Hider, of which only the mask and the flow are used, and what identifies them.
 
-    A look without attributes covers the whole frame.
+    library: digest of the library of templates that it was made with.
     """
 
     hider: Hider
+    library: str
 
     @property
     def key(self) -> dict[str, Any]:
@@ -82,6 +83,7 @@ class Look:
         settings = self.hider.settings.as_json()
         return {
             "attributes": list(self.hider.attributes),
+            "library": self.library,
             "settings": {name: value for name, value in settings.items() if name not in COVER_SETTINGS},
             "backbone": self.hider.networks["backbone"],
             "flow": self.hider.networks["flow"],

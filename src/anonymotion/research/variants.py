@@ -36,6 +36,7 @@ from anonymotion.research.controls import (
 )
 from anonymotion.research.datasets import Clip
 from anonymotion.research.looks import Look, OnePass, Seen, look_at
+from anonymotion.templates import TemplateLibrary
 
 NEUTRAL_SUFFIX = "+neutral"
 OWN_SETTINGS = "settings"
@@ -118,7 +119,7 @@ class Variant:
             "method": method,
             "control": control,
             "neutral_background": self.neutral,
-            "person": None if self.person is None else self.person.key,
+            "looks": [look.key for look in self.looks],
             "noise": "secret" if self.test_key is None else f"test key {self.test_key}",
         }
 
@@ -138,7 +139,8 @@ class Variant:
     @property
     def base(self) -> str:
         """What two variants share that differ in nothing but the background: its frames are made once for both."""
-        return json.dumps({**self.describe(), "neutral_background": None, "person": None}, sort_keys=True)
+        look = None if self.look is None else self.look.digest
+        return json.dumps({**self.describe(), "neutral_background": None, "looks": look}, sort_keys=True)
 
     def painter(self, video: Path) -> Painter:
         """What makes the frames of one video, (T, H, W, 3) uint8, of what was seen, in order; but for `finish`."""
@@ -223,17 +225,20 @@ def make_variant(
     test_key: int | None = None,
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    library: TemplateLibrary | None = None,
     **options: Any,
 ) -> Variant:
     """The variant `name`: a name of `RECIPES`, or `settings` with a preset, with or without `+neutral` behind it.
 
     dataset: its name, for the attributes where none are given.  settings: changed fields of `Settings`, on top of the
-    recipe's.  options: of `Hider` (device, library, weights of flow).  Raises an AnonymotionError.
+    recipe's.  library: by default the built-in one.  options: of `Hider` (device, weights of flow, of the person).
+    Raises an AnonymotionError.
     """
     base, neutral = name.removesuffix(NEUTRAL_SUFFIX), name.endswith(NEUTRAL_SUFFIX)
     if test_key is not None and not 0 <= test_key < 2**63:
         raise SettingsError(f"test key {test_key} is not a whole number from 0 to 2**63 - 1")
     changed = dict(settings or {})
+    library = library or TemplateLibrary.load()
     recipe = _recipe(base, preset, changed)
 
     def hider_for(wanted: Sequence[str] | str | None, which: str, fields: Mapping[str, Any]) -> Hider:
@@ -241,19 +246,19 @@ def make_variant(
         method = load_method(chosen.method)
         matches = (wanted is not None or (method and method.covers)) and chosen.person_mask == "ours"
         network = networks[chosen.backbone] if matches else None
-        return Hider(wanted, which, network=network, **options, **fields)
+        return Hider(wanted, which, network=network, library=library, **options, **fields)
 
     person = None
     if neutral or base in NEED_PERSON:
         # found as the other looks find: same backbone, size and flow
         shared = {field: changed[field] for field in SHARED_SETTINGS if field in changed}
-        person = Look(hider_for(PERSON_ATTRIBUTES, "strict", {**shared, **PERSON_LOOK}))
+        person = Look(hider_for(PERSON_ATTRIBUTES, "strict", {**shared, **PERSON_LOOK}), library.digest)
     hider = look = None
     if recipe.preset is not None:
         if attributes is None and recipe.attributes:
             attributes = PAPER_ATTRIBUTES[dataset]
         hider = hider_for(attributes, recipe.preset, {**recipe.settings, **changed})
-        look = Look(hider) if hider.attributes else None
+        look = Look(hider, library.digest) if hider.attributes else None
     return Variant(name, base, neutral, hider, look, person, test_key)
 
 
