@@ -27,7 +27,7 @@ from anonymotion.research.networks import NETWORKS, NetworkEntry, build, network
 from anonymotion.research.predict import Predictions, write_predictions
 from anonymotion.research.probes import PROBES, Examples, Probe
 from anonymotion.research.runs import Job, RunFolder, plan
-from anonymotion.research.train import batches, train
+from anonymotion.research.train import batches, memory_advice, train
 
 if TYPE_CHECKING:
     from torch import nn
@@ -255,7 +255,7 @@ class _Bench:
 
     def _scores(self, network: nn.Module, clips: ClipSet) -> np.ndarray:
         found = []
-        with torch.inference_mode():
+        with torch.inference_mode(), memory_advice(self.experiment.training):
             for pictures, _ in batches(clips, range(len(clips)), 0, self.experiment.training):
                 found.append(torch.log_softmax(network(pictures.to(self.device)).float(), dim=1).cpu())
         scores: np.ndarray = torch.cat(found).double().numpy()

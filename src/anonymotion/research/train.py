@@ -103,7 +103,7 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     forked = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=forked), _memory_advice(settings):
+    with torch.random.fork_rng(devices=forked), memory_advice(settings):
         torch.manual_seed(seed)
         network = build().to(device)
         finished = folder / "weights.safetensors"
@@ -323,7 +323,8 @@ def _load_state(network: nn.Module, state: dict[str, Tensor], path: Path) -> Non
 
 
 @contextmanager
-def _memory_advice(settings: TrainSettings) -> Iterator[None]:
+def memory_advice(settings: TrainSettings) -> Iterator[None]:
+    """Raise DeviceError with what to change where memory runs out."""
     try:
         yield
     except BaseException as error:
