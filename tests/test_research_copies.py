@@ -16,7 +16,7 @@ from synthetic import make_clip
 from tiny import TINY, TINY_SETTINGS, nine_attributes, patchwork, tiny_network
 
 from anonymotion.backbone import Backbone
-from anonymotion.errors import DatasetError, SettingsError
+from anonymotion.errors import DatasetError, OutputError, SettingsError
 from anonymotion.pipeline import Hider
 from anonymotion.research import obfuscate
 from anonymotion.research.clips import read_clip
@@ -241,6 +241,22 @@ def test_a_clip_that_fails_is_named_and_the_others_are_made(
     assert len(frames_in(tmp_path / "out" / "strict", "two")) == 13
     with pytest.raises(DatasetError, match="is not there"):
         frames_in(tmp_path / "out" / "strict", "one")
+
+
+def test_what_would_fail_every_video_ends_the_run(
+    dataset: Dataset, tmp_path: Path, make: Callable[..., Variant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(obfuscate, "_copy_video", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        copied(dataset, tmp_path / "out", make("source"))
+    with pytest.raises(DatasetError, match="is not finished"):
+        open_dataset("folder", tmp_path / "out" / "source")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OutputError, match="cannot be made"):
+        make_copies(dataset, {"source": tmp_path / "file" / "copy"}, [make("source")])
 
 
 def test_folders_that_are_something_else(dataset: Dataset, tmp_path: Path, make: Callable[..., Variant]) -> None:

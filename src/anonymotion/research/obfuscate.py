@@ -4,7 +4,8 @@ A copy is lossless: every frame of every video is a PNG (`layouts.copies` says w
 frames are on the disk.  The index of a copy says how it was made; running again with the same settings makes what is
 missing, running with others is refused.  Noise is new and secret for each video, unless a test key is given.
 
-A video that fails is named in the result and in the index; the others are still made.
+A video that fails is named in the result and in the index; the others are still made.  What would fail them all (a
+full disk, no memory, damaged weights) ends the run.
 
 Not here: what a copy shows (variants), what is found (looks), printing.
 """
@@ -25,7 +26,7 @@ import numpy as np
 import torch
 
 from anonymotion import video
-from anonymotion.errors import AnonymotionError, DatasetError, SettingsError
+from anonymotion.errors import AnonymotionError, DatasetError, DeviceError, OutputError, SettingsError, WeightsError
 from anonymotion.research.clips import frame_files, frames_of
 from anonymotion.research.datasets import Dataset
 from anonymotion.research.layouts import copies
@@ -83,6 +84,8 @@ def make_copies(
                 targets = {variant.name: folders[variant.name] / inside for variant in missing}
                 frames += _copy_video(dataset.root, path, missing, targets, list(needed.values()), store)
                 made += len(missing)
+            except (OutputError, DeviceError, WeightsError):
+                raise  # the next video would fail as well
             except AnonymotionError as error:
                 failed[path.as_posix()] = " ".join(str(error).split())
                 for variant in missing:
@@ -122,7 +125,10 @@ def _open_index(dataset: Dataset, folder: Path, variant: Variant) -> dict[str, A
     elif folder.exists() and any(folder.iterdir()):
         raise DatasetError(f"{folder} is not empty and no copy of ours: give another --out")
     else:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be made ({error.strerror}): give another --out") from error
         _write_index(folder, plain)
     return plain
 
