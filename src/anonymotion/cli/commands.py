@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from anonymotion.cli.attack_commands import attack, self_test
+from anonymotion.cli.bench_commands import bench_app
 from anonymotion.cli.console import means_of, print_json, progress_bar, reported, show, tell, what_of
 from anonymotion.cli.data_commands import data_app
 from anonymotion.cli.options import (
@@ -62,6 +63,7 @@ app = typer.Typer(
 )
 app.add_typer(template_app, name="template")
 app.add_typer(policy_app, name="policy")
+app.add_typer(bench_app, name="bench")
 app.add_typer(data_app, name="data")
 app.command()(attack)
 app.command()(studio)

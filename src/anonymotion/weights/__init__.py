@@ -85,7 +85,8 @@ def _parse_state_dict(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"weights {path.name} cannot be read safely as a torch state dict: {reason}") from error
     if isinstance(content, dict) and not all(isinstance(value, Tensor) for value in content.values()):
         # training checkpoints nest the weights one level down
-        nested = [content[key] for key in ("state_dict", "model", "teacher") if isinstance(content.get(key), dict)]
+        names = ("state_dict", "model_state", "model", "teacher")
+        nested = [content[key] for key in names if isinstance(content.get(key), dict)]
         content = nested[0] if nested else content
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"weights {path.name} are not a state dict of tensors: convert them to safetensors")

@@ -1,0 +1,113 @@
+"""A data set of nine clips in Weizmann's layout for tests of the harness: coloured squares that move.
+
+Who it is, is the colour; what they do, is the motion.  A copy without colours hides who it is.
+
+This file does not test anything.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+COLOURS = {"ann": (230, 30, 30), "bob": (30, 220, 30), "cat": (40, 40, 240)}
+STEPS = {"jump": (0, 3), "run": (4, 0), "stay": (0, 0)}
+SIZE_HW = (40, 48)
+FRAMES = 12
+
+EXPERIMENT = """
+title = "squares"
+dataset = "weizmann"
+needs = "nothing"
+takes = "a second"
+seeds = [0, 1]
+privacy_frames = 2
+
+[training]
+batch = 4
+max_epochs = 2
+patience = 5
+workers = 0
+tensorboard = false
+
+[input]
+frames = 4
+crop = 16
+
+[[column]]
+name = "action"
+task = "action"
+splits = ["person-fold-0", "person-fold-1", "person-fold-2"]
+networks = ["flow-linear", "small-3d"]
+
+[[column]]
+name = "identity"
+task = "identity"
+splits = ["identity-fold-0", "identity-fold-1", "identity-fold-2"]
+networks = ["small-3d-whole"]
+
+[[method]]
+name = "source"
+
+[[method]]
+name = "grey"
+ours = true
+
+[[method]]
+name = "noise"
+columns = ["identity"]
+control = true
+
+[[method]]
+name = "grey-dagger"
+of = "grey"
+label = "grey †"
+only = ["flow-linear"]
+
+[[quoted]]
+label = "somebody"
+values = { action = 90, identity = 30 }
+"""
+
+
+def squares(person: str, action: str, kind: str = "source") -> list[np.ndarray]:
+    """The frames of one clip: `source`, `grey` without the person's colour, or nothing but `noise`."""
+    random = np.random.default_rng(0)
+    ground = random.integers(90, 140, (*SIZE_HW, 3)).astype(np.uint8)
+    dress = random.integers(0, 60, (14, 10, 1)).astype(np.uint8)
+    colour = np.array((128, 128, 128) if kind == "grey" else COLOURS[person])
+    x_step, y_step = STEPS[action]
+    frames = []
+    for number in range(FRAMES):
+        image = random.integers(0, 255, ground.shape).astype(np.uint8) if kind == "noise" else ground.copy()
+        x, y = 4 + x_step * number % 30, 4 + y_step * number % 20
+        if kind != "noise":
+            image[y : y + 14, x : x + 10] = np.clip(colour - dress, 0, 255)
+        frames.append(image)
+    return frames
+
+
+def make_world(root: Path, kind: str = "source") -> Path:
+    """The data set with frames in folders, and its labels.csv."""
+    rows = ["file,person,action,frames"]
+    for person in COLOURS:
+        for action in STEPS:
+            folder = root / action / f"{person}_{action}"
+            folder.mkdir(parents=True)
+            for number, image in enumerate(squares(person, action, kind)):
+                Image.fromarray(image).save(folder / f"{number:06d}.png")
+            rows.append(f"{action}/{person}_{action},{person},{action},{FRAMES}")
+    (root / "labels.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def make_bench(folder: Path) -> tuple[Path, Path, Path]:
+    """The data set, a folder with its copies `grey` and `noise`, and the experiment's file."""
+    copies = folder / "copies"
+    for kind in ("grey", "noise"):
+        make_world(copies / kind, kind)
+    file = folder / "squares.toml"
+    file.write_text(EXPERIMENT)
+    return make_world(folder / "data"), copies, file
