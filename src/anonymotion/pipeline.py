@@ -219,15 +219,13 @@ class Hider:
         self, frames: Iterable[FrameLike], times: Iterable[tuple[Seconds, Seconds]] | None
     ) -> Iterator[tuple[HiddenChunk, type]]:
         by_threshold, reach = self.matcher.decides_by_threshold, self.settings.look_ahead
-        state = RunState(
-            Continuity(reach if by_threshold else 0),
-            # what is to stay visible is not carried along the flow: it has to be found where it is
-            KeyFrames(self.settings.every if by_threshold and not self.kept else "1", reach),
-        )
+        # what is to stay visible is not carried along the flow: it has to be found where it is
+        every = self.settings.every if by_threshold and not self.kept else "1"
+        state = RunState(Continuity(reach if by_threshold else 0), KeyFrames(every, reach))
         if self.policy.edits:
             state.editor = Editor(self.policy, times)
         kind: type = np.ndarray
-        for batch, last in self._grouped(frames):
+        for batch, last in self._grouped(frames, ahead=every != "1"):
             kind = type(batch[0])
             chunk = self._to_chunk(batch, state.previous)
             with self._enough_memory(chunk):
@@ -242,8 +240,11 @@ class Hider:
             state.editor.finish()
 
     @staticmethod
-    def _grouped(frames: Iterable[FrameLike]) -> Iterator[tuple[list[FrameLike], bool]]:
-        """As many frames at a time as their size allows, and whether they are the last."""
+    def _grouped(frames: Iterable[FrameLike], *, ahead: bool = False) -> Iterator[tuple[list[FrameLike], bool]]:
+        """As many frames at a time as their size allows, and whether they are known to be the last.
+
+        ahead: take one frame more before giving them, to know that.
+        """
         iterator = iter(frames)
         first = next(iterator, None)
         while first is not None:
@@ -251,8 +252,12 @@ class Hider:
                 raise SettingsError(f"a frame of shape {tuple(first.shape)} was given: expected (H, W, 3) uint8 RGB")
             size = max(1, min(MAX_CHUNK_FRAMES, CHUNK_PIXELS // (first.shape[0] * first.shape[1])))
             batch = [first, *islice(iterator, size - 1)]
-            first = next(iterator, None)
-            yield batch, first is None
+            if ahead:
+                first = next(iterator, None)
+                yield batch, first is None
+            else:
+                yield batch, False
+                first = next(iterator, None)
 
     def _to_chunk(self, batch: list[FrameLike], previous: Tensor | None) -> Tensor:
         # a copy only where torch needs one: reversed channels, read-only or mapped memory
