@@ -12,12 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tiny import SIZE, TINY_SETTINGS, moving, patchwork
+from tiny import SIZE, TINY_SETTINGS, explained, moving, patchwork
 from torch import Tensor
 
 from anonymotion import pipeline
 from anonymotion.backbone import Backbone
-from anonymotion.chunks import HiddenChunk
 from anonymotion.continuity import CELL_ROWS, Continuity, Found, dilate_with_motion
 from anonymotion.matcher import Matched, Matcher
 from anonymotion.pipeline import Hider
@@ -299,25 +298,19 @@ def make(
     return hider
 
 
-def explain(hider: Hider, frames: list[np.ndarray]) -> HiddenChunk:
-    chunks = list(hider.explain(frames))
-    names = ("frames", "output", "saliency", "alpha", "flow", "noise", "searched")
-    return HiddenChunk(**{name: torch.cat([getattr(chunk, name) for chunk in chunks]) for name in names})
-
-
 def test_a_drop_out_of_three_frames_leaves_no_frame_unhidden(
     small: TemplateLibrary, tiny: Backbone, frames: list[np.ndarray]
 ) -> None:
     """With the default preset and the flow that it estimates."""
     hider = make(small, tiny, (5, 6, 7))
-    got = explain(hider, frames)
+    got = explained(hider, frames)
     assert not got.saliency[5:8].any()
     for t in range(len(frames)):
         assert (got.alpha[t][truth(t)] == 1).all(), t
         assert torch.equal(got.output[t][truth(t)], got.noise[t][truth(t)].round().to(torch.uint8))
         assert np.array_equal(got.frames[t].numpy(), frames[t])
     assert (got.alpha == 0).float().mean() > 0.4, "not everything is hidden"
-    without = explain(make(small, tiny, (5, 6, 7), look_ahead=0), frames)
+    without = explained(make(small, tiny, (5, 6, 7), look_ahead=0), frames)
     assert [t for t in range(len(frames)) if not without.alpha[t].any()] == [5, 6, 7]
 
 
@@ -341,7 +334,7 @@ def test_chunks_do_not_change_a_pixel(
     results = []
     for size in (1, 3, 8):
         monkeypatch.setattr(pipeline, "MAX_CHUNK_FRAMES", size)
-        results.append(explain(make(small, tiny, (4, 5), preset), frames))
+        results.append(explained(make(small, tiny, (4, 5), preset), frames))
     for other in results[1:]:
         for name in ("output", "alpha", "flow", "noise"):
             assert torch.equal(getattr(results[0], name), getattr(other, name)), name
@@ -370,7 +363,9 @@ def test_a_soft_blend_and_a_whole_frame_are_not_held_back(
     small: TemplateLibrary, tiny: Backbone, frames: list[np.ndarray]
 ) -> None:
     blend = make(small, tiny, (5,), "paper-debiased", look_ahead=3, motion_dilation=2.0)
-    assert torch.equal(explain(blend, frames).alpha, explain(make(small, tiny, (5,), "paper-debiased"), frames).alpha)
+    assert torch.equal(
+        explained(blend, frames).alpha, explained(make(small, tiny, (5,), "paper-debiased"), frames).alpha
+    )
     whole = Hider(None, method="black", device="cpu", **TINY_SETTINGS, look_ahead=3)
     for hider in (make(small, tiny, (5,), "paper-debiased", look_ahead=3), whole):
         taken: list[int] = []
@@ -381,6 +376,6 @@ def test_a_soft_blend_and_a_whole_frame_are_not_held_back(
 def test_a_comparison_method_covers_the_joined_mask(
     small: TemplateLibrary, tiny: Backbone, frames: list[np.ndarray]
 ) -> None:
-    got = explain(make(small, tiny, (5, 6, 7), method="black"), frames)
-    assert torch.equal(got.alpha, explain(make(small, tiny, (5, 6, 7)), frames).alpha)
+    got = explained(make(small, tiny, (5, 6, 7), method="black"), frames)
+    assert torch.equal(got.alpha, explained(make(small, tiny, (5, 6, 7)), frames).alpha)
     assert all(not got.output[t][truth(t)].any() for t in range(len(frames)))

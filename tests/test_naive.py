@@ -14,13 +14,12 @@ import pytest
 import torch
 from PIL import Image
 from synthetic import make_clip
-from tiny import SIZE, TINY_SETTINGS, nine_attributes, patchwork, tiny_library
+from tiny import SIZE, TINY_SETTINGS, explained, nine_attributes, patchwork, tiny_library
 from torch import Tensor
 
 from anonymotion import pipeline, video
 from anonymotion.backbone import Backbone
 from anonymotion.baselines import naive
-from anonymotion.chunks import HiddenChunk
 from anonymotion.errors import NothingMatchedError, SettingsError, UnknownAttributeError, UnsupportedInputError
 from anonymotion.methods import Method, load_method
 from anonymotion.pipeline import Hider
@@ -267,13 +266,6 @@ def test_noise_needs_attributes() -> None:
 # In the pipeline
 
 
-def explain(hider: Hider, frames: list[np.ndarray]) -> HiddenChunk:
-    """All chunks in one."""
-    chunks = list(hider.explain(frames))
-    names = ("frames", "output", "saliency", "alpha", "flow", "noise")
-    return HiddenChunk(**{name: torch.cat([getattr(chunk, name) for chunk in chunks]) for name in names})
-
-
 def inside(library: TemplateLibrary, tiny: Backbone, name: str, **changes: Any) -> Hider:
     options: dict[str, Any] = {**TINY_SETTINGS, "threshold": 0.6, "seed": 3, "device": "cpu", **changes}
     return Hider(["hair", "torso"], method=name, library=library, network=tiny, **options)
@@ -293,7 +285,7 @@ def test_without_attributes_the_whole_frame_is_covered_and_no_network_loaded(
 ) -> None:
     forbid_networks(monkeypatch)
     hider = Hider(None, method=name, device="cpu")
-    found = explain(hider, frames)
+    found = explained(hider, frames)
     assert hider.attributes == ()
     assert found.saliency.shape == (7, 0, *SIZE)
     assert (found.alpha == 1).all()
@@ -315,7 +307,7 @@ def test_at_native_reaches_the_method(frames: list[np.ndarray]) -> None:
 def test_inside_a_mask_the_rest_stays_as_it_is(
     name: str, small: TemplateLibrary, tiny: Backbone, frames: list[np.ndarray]
 ) -> None:
-    found = explain(inside(small, tiny, name), frames)
+    found = explained(inside(small, tiny, name), frames)
     covered, outside = found.alpha == 1, found.alpha == 0
     assert covered.float().mean() > 0.02, "the test needs both kinds of pixels"
     assert outside.float().mean() > 0.02
@@ -327,7 +319,7 @@ def test_inside_a_mask_the_rest_stays_as_it_is(
 
 @pytest.mark.parametrize("name", NAIVE)
 def test_the_mask_is_that_of_noise(name: str, small: TemplateLibrary, tiny: Backbone, frames: list[np.ndarray]) -> None:
-    ours, other = (explain(inside(small, tiny, method), frames) for method in ("noise", name))
+    ours, other = (explained(inside(small, tiny, method), frames) for method in ("noise", name))
     assert torch.equal(ours.alpha, other.alpha)
     assert torch.equal(ours.flow, other.flow)
     assert not torch.equal(ours.output, other.output)
@@ -363,7 +355,7 @@ def test_the_mean_colour_covers_the_person_by_default(tiny: Backbone, tmp_path: 
     hider = Hider(library=nine_attributes(tmp_path / "nine"), threshold=0.6, **options)
     assert set(hider.attributes) == set(ATTRIBUTES)
     assert hider.mask_source == {"source": "templates"}
-    found = explain(hider, frames)
+    found = explained(hider, frames)
     for frame, output, alpha in zip(found.frames, found.output, found.alpha, strict=True):
         covered = alpha == 1
         assert covered.any()

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import SIZE, TINY_SETTINGS, patchwork, picture_entry, write_library
+from tiny import SIZE, TINY_SETTINGS, explained, patchwork, picture_entry, write_library
 
 from anonymotion import pipeline
 from anonymotion.backbone import Backbone
-from anonymotion.chunks import HiddenChunk
 from anonymotion.compositor import composite
 from anonymotion.continuity import Found
 from anonymotion.errors import AnonymotionError, FlowError, SettingsError, UnknownAttributeError, WeightsError
@@ -27,13 +26,6 @@ from anonymotion.templates import GROUPS, TemplateLibrary
 def make(library: TemplateLibrary, backbone: Backbone, preset: str = "strict", **changes: Any) -> Hider:
     options: dict[str, Any] = {**TINY_SETTINGS, "seed": 3, "device": "cpu", **changes}
     return Hider(["hair", "torso"], preset, library=library, network=backbone, **options)
-
-
-def explain(hider: Hider, frames: list[np.ndarray]) -> HiddenChunk:
-    """All chunks in one."""
-    chunks = list(hider.explain(frames))
-    names = ("frames", "output", "saliency", "alpha", "flow", "noise")
-    return HiddenChunk(**{name: torch.cat([getattr(chunk, name) for chunk in chunks]) for name in names})
 
 
 @pytest.mark.parametrize("number", [0, 1, 3, 9])
@@ -102,7 +94,7 @@ def test_chunking_does_not_change_the_result(
         # with continuity the first three are held back until the next chunk is there
         expected = [1] * 7 if size == 1 else [4, 3] if preset == "paper-debiased" else [1, 3, 3]
         assert [len(chunk.frames) for chunk in chunks] == expected
-        results.append(explain(make(small, tiny, preset), frames))
+        results.append(explained(make(small, tiny, preset), frames))
     one, four = results
     assert torch.equal(one.flow, four.flow)
     assert torch.equal(one.noise, four.noise)
@@ -114,7 +106,7 @@ def test_chunking_does_not_change_the_result(
 def test_strict_replaces_inside_and_keeps_outside(
     small: TemplateLibrary, tiny: Backbone, frames: list[np.ndarray]
 ) -> None:
-    found = explain(make(small, tiny, threshold=0.6), frames)
+    found = explained(make(small, tiny, threshold=0.6), frames)
     inside, outside = found.alpha == 1, found.alpha == 0
     assert inside.float().mean() > 0.02, "the test needs both kinds of pixels"
     assert outside.float().mean() > 0.02
@@ -125,7 +117,7 @@ def test_strict_replaces_inside_and_keeps_outside(
 def test_hidden_pixels_do_not_depend_on_the_source_at_fixed_mask_and_flow(
     small: TemplateLibrary, tiny: Backbone, frames: list[np.ndarray]
 ) -> None:
-    found = explain(make(small, tiny, threshold=0.6), frames)
+    found = explained(make(small, tiny, threshold=0.6), frames)
     other = torch.from_numpy(np.stack([patchwork(SIZE, seed=100 + t) for t in range(len(frames))]))
     output = composite(other, found.alpha, found.noise)
     hidden = found.alpha == 1
@@ -136,8 +128,8 @@ def test_hidden_pixels_do_not_depend_on_the_source_at_fixed_mask_and_flow(
 def test_noise_does_not_depend_on_the_picture_but_through_the_flow(
     small: TemplateLibrary, tiny: Backbone, frames: list[np.ndarray]
 ) -> None:
-    one = explain(make(small, tiny), [frames[0]] * 3)
-    other = explain(make(small, tiny), [255 - frames[0]] * 3)
+    one = explained(make(small, tiny), [frames[0]] * 3)
+    other = explained(make(small, tiny), [255 - frames[0]] * 3)
     assert not one.flow.any()
     assert torch.equal(one.noise, other.noise)
     assert torch.equal(one.noise[0], one.noise[2])
@@ -146,7 +138,7 @@ def test_noise_does_not_depend_on_the_picture_but_through_the_flow(
 def test_the_mask_holds_every_pixel_that_reaches_its_threshold(
     small: TemplateLibrary, tiny: Backbone, frames: list[np.ndarray]
 ) -> None:
-    found = explain(make(small, tiny, threshold="0.8,torso=0.6"), frames)
+    found = explained(make(small, tiny, threshold="0.8,torso=0.6"), frames)
     matched = (found.saliency[:, 0] >= 0.8) | (found.saliency[:, 1] >= 0.6)
     assert matched.any()
     assert (found.alpha[matched] == 1).all()
@@ -253,9 +245,9 @@ def test_large_frames_come_in_smaller_chunks(
 
 def test_runs_of_one_hider_are_independent(small: TemplateLibrary, tiny: Backbone, frames: list[np.ndarray]) -> None:
     seeded, secret = make(small, tiny), make(small, tiny, seed=None)
-    one, two = explain(seeded, frames[:2]), explain(seeded, frames[:2])
+    one, two = explained(seeded, frames[:2]), explained(seeded, frames[:2])
     assert torch.equal(one.output, two.output)
-    one, two = explain(secret, frames[:2]), explain(secret, frames[:2])
+    one, two = explained(secret, frames[:2]), explained(secret, frames[:2])
     assert torch.equal(one.alpha, two.alpha)
     assert not (one.noise == two.noise).all(-1).any()
 
@@ -309,7 +301,7 @@ def test_flow_that_fails_stops_the_run_instead_of_hiding_with_it(
 def test_coverage_counts_what_was_hidden(small: TemplateLibrary, tiny: Backbone, frames: list[np.ndarray]) -> None:
     hider = make(small, tiny, threshold=0.6, dilation=0.0, feather=0.0)
     coverage = Coverage(hider.attributes)
-    found = explain(hider, frames)
+    found = explained(hider, frames)
     for chunk in hider.explain(frames):
         hider.measure(chunk, coverage)
     content = coverage.as_json()
@@ -325,9 +317,9 @@ def test_coverage_counts_what_was_hidden(small: TemplateLibrary, tiny: Backbone,
 
 @pytest.mark.gpu
 def test_cpu_and_gpu_hide_the_same_pixels(small: TemplateLibrary, frames: list[np.ndarray], tiny: Backbone) -> None:
-    on_cpu = explain(make(small, tiny), frames)
+    on_cpu = explained(make(small, tiny), frames)
     network = Backbone(tiny.name, tiny._network, tiny.patch_size, tiny.fingerprint, torch.device("cuda"))
-    on_gpu = explain(make(small, network, device="cuda"), frames)
+    on_gpu = explained(make(small, network, device="cuda"), frames)
     assert torch.allclose(on_cpu.saliency, on_gpu.saliency.cpu(), atol=1e-2)
     assert ((on_cpu.alpha == 1) == (on_gpu.alpha.cpu() == 1)).float().mean() > 0.98
     assert torch.equal(on_cpu.noise, on_gpu.noise.cpu())

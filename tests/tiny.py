@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 
 from anonymotion.backbone import Backbone
+from anonymotion.chunks import HiddenChunk
+from anonymotion.pipeline import Hider
 from anonymotion.registry import ATTRIBUTES, BackboneEntry
 from anonymotion.templates import TemplateLibrary
 
@@ -130,3 +133,10 @@ def nine_attributes(folder: Path) -> TemplateLibrary:
         {"attribute": name, "picture": "one", "point": point} for name, point in zip(ATTRIBUTES, points, strict=True)
     ]
     return TemplateLibrary.load(write_library(folder, pictures, templates))
+
+
+def explained(hider: Hider, frames: list[np.ndarray]) -> HiddenChunk:
+    """All chunks of a run in one."""
+    chunks = list(hider.explain(frames))
+    names = [item.name for item in fields(HiddenChunk) if item.name != "edits"]
+    return HiddenChunk(**{name: torch.cat([getattr(chunk, name) for chunk in chunks]) for name in names})
