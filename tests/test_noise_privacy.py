@@ -12,6 +12,7 @@ from tiny import SIZE, TINY_SETTINGS
 from anonymotion.backbone import Backbone
 from anonymotion.continuity import Continuity, Found
 from anonymotion.inversion import InversionScore, inverted
+from anonymotion.keyframes import KeyFrames
 from anonymotion.noise import NoiseField, make_noise
 from anonymotion.pipeline import HiddenChunk, Hider, RunState
 from anonymotion.presets import PRESETS, settings_for
@@ -41,10 +42,11 @@ def test_with_mask_and_flow_fixed_the_output_is_bit_identical_whatever_the_mask_
     outputs = []
     for source in (frames, swapped):
         hider = Hider(["hair"], seed=3, library=small, network=tiny, feather=4.0, **TINY_SETTINGS)
-        state, parts = RunState(Continuity(0)), []
+        state, parts = RunState(Continuity(0), KeyFrames("1", 0)), []
         for start in range(0, count, chunk):
             part = slice(start, start + chunk)
-            found = Found(source[part], torch.zeros(len(mask[part]), 1, *SIZE), flow[part], mask[part])
+            planes, searched = torch.zeros(len(mask[part]), 1, *SIZE), torch.ones(len(mask[part]), dtype=torch.bool)
+            found = Found(source[part], planes, flow[part], mask[part], searched)
             parts.append(hider._cover(found, state))
         outputs.append(torch.cat([part.output for part in parts]))
         alpha = torch.cat([part.alpha for part in parts])

@@ -334,7 +334,9 @@ class Hider:
                     noise = self.method.replacement(frames, alpha, self.settings.at_native)
                 else:
                     if state.noise is None:
-                        state.noise = self._new_noise((frames.shape[1], frames.shape[2]))
+                        state.noise = new_noise(
+                            self.settings, (frames.shape[1], frames.shape[2]), self.device.device, self.seed
+                        )
                     noise = state.noise.chunk(found.flow)
             with self.stopwatch("composite"):
                 output = composite(frames, alpha, noise)
@@ -355,17 +357,6 @@ class Hider:
         if weight.dtype != torch.bool:
             return weight
         return masks.soft_rim(weight, round(self.settings.feather * min(weight.shape[-2:]) / 100))
-
-    def _new_noise(self, size_hw: tuple[int, int]) -> NoiseField:
-        return make_noise(
-            self.settings.noise,
-            size_hw,
-            mean=self.settings.noise_mean,
-            std=self.settings.noise_std,
-            device=self.device.device,
-            seed=self.seed,
-            grain=self.settings.grain_px(size_hw),
-        )
 
     @property
     def mask_source(self) -> dict[str, str]:
@@ -393,3 +384,16 @@ class Hider:
         searched = chunk.searched.tolist()
         for value, row, looked, unsought in zip(hidden.tolist(), shares.tolist(), searched, outside, strict=True):
             coverage.add(value, row if looked else None, matched=value > 0 or unsought)
+
+
+def new_noise(settings: Settings, size_hw: tuple[int, int], device: torch.device, seed: int | None) -> NoiseField:
+    """The noise field of one run over frames of (H, W); without a seed it is secret."""
+    return make_noise(
+        settings.noise,
+        size_hw,
+        mean=settings.noise_mean,
+        std=settings.noise_std,
+        device=device,
+        seed=seed,
+        grain=settings.grain_px(size_hw),
+    )

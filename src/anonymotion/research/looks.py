@@ -31,7 +31,7 @@ from anonymotion.results import library_versions
 from anonymotion.target import HiddenFile
 
 # What is put into a mask, which a look is the same for.
-COVER_SETTINGS = ("preset", "noise", "noise_mean", "noise_std", "method", "at_native")
+COVER_SETTINGS = ("preset", "noise", "noise_mean", "noise_std", "noise_grain", "method", "at_native")
 REMEMBERED_BATCHES = 6
 CHUNK_FRAMES = 32
 

@@ -23,8 +23,8 @@ from anonymotion.compositor import composite
 from anonymotion.device import choose_device
 from anonymotion.errors import SettingsError
 from anonymotion.methods import load_method
-from anonymotion.noise import NoiseField, make_noise
-from anonymotion.pipeline import Hider
+from anonymotion.noise import NoiseField
+from anonymotion.pipeline import Hider, new_noise
 from anonymotion.presets import settings_for
 from anonymotion.registry import METHODS, backbone_entry
 from anonymotion.research.controls import (
@@ -185,8 +185,7 @@ class Variant:
                 return composite(frames, alpha, method.replacement(frames, alpha, settings.at_native)).cpu()
             if not fields:
                 size_hw = (frames.shape[1], frames.shape[2])
-                mean, std, seed = settings.noise_mean, settings.noise_std, self.seed_of(video)
-                fields.append(make_noise(settings.noise, size_hw, mean=mean, std=std, device=device, seed=seed))
+                fields.append(new_noise(settings, size_hw, device, self.seed_of(video)))
             return composite(frames, alpha, fields[0].chunk(seen.flow.to(device))).cpu()
 
         return paint
