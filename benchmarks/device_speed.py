@@ -38,7 +38,7 @@ def moving_frames(count: int, size_hw: tuple[int, int], device: torch.device) ->
 def operations(hider: Hider, size_hw: tuple[int, int]) -> float:
     """Multiplications and additions of one frame's pass over the blocks."""
     backbone: Any = hider.backbone
-    specs = [bank.spec for bank in hider._banks]
+    specs = [bank.spec for bank in hider.matcher.banks]
     grid = PatchGrid.of(size_hw, backbone.patch_size, specs[0])
     width, tokens = backbone._network.embed_dim, grid.rows * grid.columns + backbone._network.num_prefix_tokens
     blocks = max(spec.layer for spec in specs)

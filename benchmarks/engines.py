@@ -44,10 +44,10 @@ def matched(hider: Hider, frame: np.ndarray) -> tuple[list[torch.Tensor], torch.
     """Descriptors of each bank, the (2, H, W) masks as matched and as hidden, and the seconds that the former took."""
     image = torch.from_numpy(frame.copy())[None]
     start = time.perf_counter()
-    found = hider.backbone.extract(image, [bank.spec for bank in hider._banks])
+    found = hider.backbone.extract(image, [bank.spec for bank in hider.matcher.banks])
     seconds = time.perf_counter() - start
-    features = [found[bank.spec] for bank in hider._banks]
-    planes = saliency_planes(features, hider._banks, hider.attributes, hider.settings.exemplar_aggregation)
+    features = [found[bank.spec] for bank in hider.matcher.banks]
+    planes = saliency_planes(features, hider.matcher.banks, hider.attributes, hider.settings.exemplar_aggregation)
     thresholds = torch.tensor([hider.settings.threshold[name] for name in hider.attributes])
     descriptors = [feature.descriptors.flatten(0, 2) for feature in features]
     mask = masks.threshold_union(planes, thresholds)
@@ -69,7 +69,7 @@ def compare(hiders: dict[str, Hider], frames: list[np.ndarray]) -> dict[str, dic
                 expected, reference = found, mask
             if number == 0:  # compiles
                 continue
-            for own, right, bank in zip(found, expected, hider._banks, strict=True):
+            for own, right, bank in zip(found, expected, hider.matcher.banks, strict=True):
                 cosines[name].append(F.cosine_similarity(own, right, dim=-1))
                 debiased[name].append(F.cosine_similarity(own - bank.mean, right - bank.mean, dim=-1))
             sums = [both.sum(dim=(1, 2)) for both in (mask & reference, mask | reference, reference)]

@@ -88,7 +88,7 @@ class Reference:
     def __init__(self, backbone: Backbone, flow_weights: Path, hider: Hider, frames: Tensor) -> None:
         self._backbone = backbone
         self._flow = load_flow(hider.settings.flow, frames.device, flow_weights)
-        (bank,) = hider._banks
+        (bank,) = hider.matcher.banks
         self._templates = bank.descriptors
         self._grid = PatchGrid.of((frames.shape[1], frames.shape[2]), backbone.patch_size, bank.spec)
         self._noise = torch.rand(frames.shape[1:], device=frames.device)

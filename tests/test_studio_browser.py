@@ -165,7 +165,7 @@ def test_the_whole_way(page: Page, studio: Studio, tmp_path: Path) -> None:
     expect(page.locator('#choose-stage img[data-layer="noise"][src]')).to_have_count(0)
     # a threshold by keyboard, and why a pixel is hidden
     page.get_by_role("slider", name="hair").press("ArrowRight")
-    expect(page.locator('output[for="threshold-hair"]')).to_have_text("0.51")
+    expect(page.locator('output[for="threshold-hair"]')).to_have_text("0.41")
     page.wait_for_selector('.stage[data-settled="0:2"]')
     stage_click(page, HAIR)
     expect(page.locator("#pixel")).to_contain_text("hair matches with")
