@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from anonymotion import masks, video
 from anonymotion.pipeline import Hider
 from anonymotion.registry import ENGINES
-from anonymotion.saliency import saliency_planes
+from anonymotion.saliency import upsample
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "clips"
 SUFFIXES = (".mp4", ".gif", ".avi", ".webm")
@@ -44,10 +44,11 @@ def matched(hider: Hider, frame: np.ndarray) -> tuple[list[torch.Tensor], torch.
     """Descriptors of each bank, the (2, H, W) masks as matched and as hidden, and the seconds that the former took."""
     image = torch.from_numpy(frame.copy())[None]
     start = time.perf_counter()
-    found = hider.backbone.extract(image, [bank.spec for bank in hider.matcher.banks])
+    assert hider.backbone is not None  # noqa: S101 - for type checkers
+    found = hider.backbone.extract(image, hider.matcher.specs)
     seconds = time.perf_counter() - start
     features = [found[bank.spec] for bank in hider.matcher.banks]
-    planes = saliency_planes(features, hider.matcher.banks, hider.attributes, hider.settings.exemplar_aggregation)
+    planes = upsample(hider.matcher.planes(found), features[0].grid)
     thresholds = torch.tensor([hider.settings.threshold[name] for name in hider.attributes])
     descriptors = [feature.descriptors.flatten(0, 2) for feature in features]
     mask = masks.threshold_union(planes, thresholds)

@@ -35,6 +35,7 @@ ROWS = (
         "descriptor_cache",
         "saliency",
         "probe",
+        "presence",
         "shapes",
         "own_masks",
         "continuity",

@@ -8,18 +8,19 @@ Not here: a comparison of descriptors (saliency), masks over time (continuity), 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from anonymotion import masks
-from anonymotion.backbone import Backbone
+from anonymotion.backbone import Backbone, PatchFeatures
 from anonymotion.methods import PersonMask
+from anonymotion.presence import Presence, level
 from anonymotion.presets import Settings
 from anonymotion.registry import FeatureSpec
-from anonymotion.saliency import saliency_planes
+from anonymotion.saliency import cell_planes, saliency_planes, upsample
 from anonymotion.template_bank import BankBuilder, TemplateBank, build_bank
 from anonymotion.templates import TemplateLibrary
 
@@ -65,6 +66,7 @@ class Matcher:
             torch.tensor([settings.threshold[name] for name in names], device=device) for names in (attributes, kept)
         )
         self.banks = [] if person_mask is not None else self._banks_of(self.attributes, library)
+        self.presence = self._presence_of(library) if self.banks else None
         # a part that is to be hidden must not become visible because one beside it is kept
         self.kept_banks = self._banks_of(self.kept, library, siblings_count=False)
 
@@ -91,21 +93,49 @@ class Matcher:
             for spec, group in groups.items()
         ]
 
+    def _presence_of(self, library: TemplateLibrary) -> Presence | None:
+        """What decides whether anybody is there, for attributes of people that the user has no templates of."""
+        built_in = library.parts[0]
+        own = {template.attribute for template in library.own_templates if not template.negative}
+        bound = [name in built_in.attributes and name not in own for name in self.attributes]
+        if not (self.settings.presence and self.settings.weighs_rivals and any(bound)) or self.backbone is None:
+            return None
+        names = built_in.attributes
+        contrast = dict.fromkeys(names, 1.0)
+        bank = self._build_bank(built_in, self.backbone, self.settings.spec_of("face"), names, contrast=contrast)
+        assert bank.rivals is not None and bank.mean is not None  # noqa: S101, PT018 - for mypy: there is a contrast
+        needed = level(bank.rivals.probe, bank.descriptors - bank.mean, self.settings.presence)
+        return Presence(bank.spec, bank.rivals.probe, bank.mean, needed, torch.tensor(bound, device=bank.mean.device))
+
+    @property
+    def specs(self) -> list[FeatureSpec]:
+        """What `find` asks the backbone for, each once."""
+        wanted = [bank.spec for bank in (*self.banks, *self.kept_banks)]
+        return list(dict.fromkeys(wanted if self.presence is None else [*wanted, self.presence.spec]))
+
+    def planes(self, found: Mapping[FeatureSpec, PatchFeatures]) -> Tensor:
+        """Saliency of `attributes` over cells, (T, A, rows, columns) float32, from features of all `specs`."""
+        how = self.settings.exemplar_aggregation
+        planes = cell_planes([found[bank.spec] for bank in self.banks], self.banks, self.attributes, how)
+        if self.presence is None:
+            return planes
+        return self.presence.weigh(planes, found[self.presence.spec].descriptors)
+
     def find(self, frames: Tensor) -> Matched:
         """Eq. 1 and 2: (T, H, W, 3) uint8 against the templates, one pass of the network for all of them."""
-        found, how = {}, self.settings.exemplar_aggregation
-        specs = dict.fromkeys(bank.spec for bank in (*self.banks, *self.kept_banks))
+        found, specs = {}, self.specs
         if self.backbone is not None and specs:
-            found = self.backbone.extract(frames, list(specs))
+            found = self.backbone.extract(frames, specs)
         if self.person_mask is not None:
             saliency = self.person_mask.planes(frames)
         elif self.banks:
-            saliency = saliency_planes([found[b.spec] for b in self.banks], self.banks, self.attributes, how)
+            saliency = upsample(self.planes(found), found[specs[0]].grid).clamp_(0, 1)
         else:
             saliency = torch.zeros(len(frames), 0, *frames.shape[1:3], device=frames.device)
         kept = None
         if self.kept_banks:
-            planes = saliency_planes([found[b.spec] for b in self.kept_banks], self.kept_banks, self.kept, how)
+            features, how = [found[bank.spec] for bank in self.kept_banks], self.settings.exemplar_aggregation
+            planes = saliency_planes(features, self.kept_banks, self.kept, how)
             kept = masks.threshold_union(planes, self.kept_thresholds)
         return Matched(saliency, self.mask(saliency), kept)
 

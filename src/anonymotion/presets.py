@@ -131,6 +131,11 @@ class Settings:
         "probability in 0..1 that a patch is something that was asked for, against all else in the library, below "
         "which its saliency is weakened in proportion; 0: off; 0.1,face=0.3",
     )
+    presence: float = _option(
+        0.8,
+        "probability in 0..1 that a patch is a part of a person, any part, which some patch of an island of saliency "
+        "must reach for the island to count; not for attributes with own templates; 0, and with contrast 0: off",
+    )
     dilation: float = _option(1.5, "growth of the mask in percent of the frame's short side, 0 to 25")
     feather: float = _option(0.5, "width of the soft rim outside the mask in percent of the short side, 0 to 10")
     look_ahead: int = _option(
@@ -199,6 +204,7 @@ class Settings:
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
                 raise SettingsError(f"{name} {value!r} is not known{hint}: use one of {', '.join(known)}")
         for name, low, high in (
+            ("presence", 0, 1),
             ("dilation", 0, 25),
             ("feather", 0, 10),
             ("look_ahead", 0, 30),
@@ -286,6 +292,7 @@ _EQUATIONS: dict[str, Any] = {
     "noise": "first-frame",
     "composite": "blend",
     "contrast": PerAttribute(0.0),
+    "presence": 0.0,
     "facet": PerAttribute[Facet]("key"),
     "dilation": 0.0,
     "feather": 0.0,

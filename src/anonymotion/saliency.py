@@ -138,10 +138,10 @@ def upsample(planes: Tensor, grid: PatchGrid) -> Tensor:
     return rows @ planes @ columns.T
 
 
-def saliency_planes(
+def cell_planes(
     features: Sequence[PatchFeatures], banks: Sequence[TemplateBank], attributes: Sequence[str], how: str
 ) -> Tensor:
-    """(T, A, H, W) float32 in [0, 1], one plane per attribute, in the order of `attributes`.
+    """(T, A, rows, columns) float32 in [0, 1], one plane per attribute, in the order of `attributes`.
 
     `features[i]` is compared with `banks[i]`; the banks' attributes together are `attributes`.  All features are of one
     grid.
@@ -149,6 +149,12 @@ def saliency_planes(
     by_name: dict[str, Tensor] = {}
     for feature, bank in zip(features, banks, strict=True):
         by_name.update(zip(bank.attributes, attribute_saliency(feature, bank, how).unbind(1), strict=True))
-    # Put in order while they are small: a frame has some hundred times as many pixels as cells.
-    (grid,) = {feature.grid for feature in features}
-    return upsample(torch.stack([by_name[name] for name in attributes], dim=1), grid).clamp_(0, 1)
+    return torch.stack([by_name[name] for name in attributes], dim=1)
+
+
+def saliency_planes(
+    features: Sequence[PatchFeatures], banks: Sequence[TemplateBank], attributes: Sequence[str], how: str
+) -> Tensor:
+    """Eq. 1 and 2 in one: `cell_planes` at the size of the picture, (T, A, H, W) float32 in [0, 1]."""
+    grid = features[0].grid
+    return upsample(cell_planes(features, banks, attributes, how), grid).clamp_(0, 1)

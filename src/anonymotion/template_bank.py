@@ -24,6 +24,10 @@ from anonymotion.templates import Template, TemplateLibrary
 
 BACKGROUND_GRID = 12
 
+# Whoever asks for every part of a person asks whether a patch is a person at all.  The probabilities of nine of ten
+# classes add up then, so that more of it is needed than for one part.
+WHOLE_PERSON_CONTRAST = 0.4
+
 # The parts of these groups are too small for patches to tell them apart: a mask of `eyes` that `cheek` could take
 # patches away from missed every second frame.
 NO_RIVALS = ("face",)
@@ -132,10 +136,11 @@ def _rivals(
     descriptors = torch.cat([vectors["templates"][[number for number, _ in members]], vectors["background"]])
     classes = torch.tensor([kind for _, kind in members] + [rest] * len(vectors["background"]))
     device = descriptors.device
+    least = WHOLE_PERSON_CONTRAST if counted.issuperset(GROUPS["person"]) else 0.0
     return Rivals(
         probe=fit(F.normalize(descriptors - vectors["mean"], dim=-1), classes.to(device), rest + 1),
         asked_for=torch.tensor([name in counted for name in names] + [False], device=device),
-        contrast=torch.tensor([contrast[name] for name in attributes], device=device),
+        contrast=torch.tensor([contrast[name] and max(contrast[name], least) for name in attributes], device=device),
         negatives=vectors["templates"][[number for number, _ in own_negatives]],
         negative_index=torch.tensor([position for _, position in own_negatives], dtype=torch.long, device=device),
     )

@@ -5,6 +5,7 @@ Not here: the decision itself (pipeline); this asks the same functions for their
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +27,14 @@ from anonymotion.templates import Template, TemplateLibrary
 class Finding:
     """One attribute at one pixel.
 
-    saliency, similarity, evidence: in [0, 1]; similarity is that of the best template alone, evidence the probability
-    that the patch is something that was asked for, which weakens the saliency below `contrast`.
+    saliency, alone, similarity, evidence: in [0, 1].  saliency decides; alone is what it would be if it did not matter
+    whether anybody is there; similarity is that of the best template, evidence the probability that the patch is
+    something that was asked for, which weakens the saliency below `contrast`.
     """
 
     attribute: str
     saliency: float
+    alone: float
     threshold: float
     template: Template
     similarity: float
@@ -52,15 +55,23 @@ def findings(
         return []
     batch = as_batch(image)
     hider.backbone.extract(batch, specs_of(hider.settings, library))
+    features = hider.backbone.extract(batch, hider.matcher.specs)
+    grid = features[hider.matcher.specs[0]].grid
+    saliency = dict(zip(hider.attributes, _at_pixel(hider.matcher.planes(features), grid, x, y).tolist(), strict=True))
     found = []
     for bank in hider.matcher.banks:
-        features = hider.backbone.extract(batch, [bank.spec])[bank.spec]
-        found += _of_bank(hider, bank, features, x, y, library)
+        found += _of_bank(hider, bank, features[bank.spec], x, y, library, saliency)
     return sorted(found, key=lambda finding: finding.threshold - finding.saliency)
 
 
 def _of_bank(
-    hider: Hider, bank: TemplateBank, features: PatchFeatures, x: float, y: float, library: TemplateLibrary
+    hider: Hider,
+    bank: TemplateBank,
+    features: PatchFeatures,
+    x: float,
+    y: float,
+    library: TemplateLibrary,
+    saliency: Mapping[str, float],
 ) -> list[Finding]:
     row, column = features.grid.cell_at(x, y)
     planes = attribute_saliency(features, bank, hider.settings.exemplar_aggregation)
@@ -77,7 +88,8 @@ def _of_bank(
         found.append(
             Finding(
                 attribute=name,
-                saliency=float(values[index]),
+                saliency=saliency[name],
+                alone=float(values[index]),
                 threshold=hider.settings.threshold[name],
                 template=templates[best],
                 similarity=float(similar[best]),
@@ -133,6 +145,12 @@ def _why_visible(
     if not found:
         return "Nothing was chosen that could be found here."
     best = found[0]
+    lonely = max(found, key=lambda finding: finding.alone - finding.threshold)
+    if lonely.alone >= lonely.threshold:
+        return (
+            f"{lonely.attribute} matches with {lonely.alone:.2f}, but nothing around it is surely a part of a person: "
+            "if there is one, mark it, or lower the setting presence."
+        )
     return f"Nothing reaches its threshold; nearest is {best.attribute}: {best.saliency:.2f} of {best.threshold:.2f}."
 
 

@@ -32,7 +32,7 @@ from anonymotion.pipeline import Hider
 from anonymotion.policy import Policy
 from anonymotion.presets import PRESETS, Settings
 from anonymotion.registry import FeatureSpec
-from anonymotion.saliency import attribute_saliency, patch_saliency, upsample
+from anonymotion.saliency import patch_saliency, upsample
 from anonymotion.studio.clips import Clip
 from anonymotion.studio.features import BankShelf, FeatureStore, RememberingBackbone
 from anonymotion.template_bank import TemplateBank, template_descriptor
@@ -158,11 +158,10 @@ class Seeing:
         with self._turn(wanted):
             hider = self.hider(policy, library)
             backbone = self._features(image, hider.settings, library)
-            (bank,) = (bank for bank in hider.matcher.banks if attribute in bank.attributes)
-            features = backbone.extract(as_batch(image), [bank.spec])[bank.spec]
-            planes = attribute_saliency(features, bank, hider.settings.exemplar_aggregation)
-            index = bank.attributes.index(attribute)
-            return _plane(planes[:, index : index + 1], features.grid)
+            found = backbone.extract(as_batch(image), hider.matcher.specs)
+            index = hider.attributes.index(attribute)
+            grid = found[hider.matcher.specs[0]].grid
+            return _plane(hider.matcher.planes(found)[:, index : index + 1], grid)
 
     def candidate(
         self, clip: Clip, number: int, mark: Mark, attribute: str, policy: Policy, library: TemplateLibrary, name: str
