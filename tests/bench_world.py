@@ -7,10 +7,14 @@ This file does not test anything.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from anonymotion.research.datasets import open_dataset
+from anonymotion.research.layouts import copies
 
 COLOURS = {"ann": (230, 30, 30), "bob": (30, 220, 30), "cat": (40, 40, 240)}
 STEPS = {"jump": (0, 3), "run": (4, 0), "stay": (0, 0)}
@@ -103,11 +107,21 @@ def make_world(root: Path, kind: str = "source") -> Path:
     return root
 
 
+def index_copy(root: Path) -> Path:
+    """What `make_world` made, as a finished copy: its frames below `frames`, and an index."""
+    dataset = open_dataset("weizmann", root)
+    index = {"schema_version": 1, "finished": True, "failed": {}, "made_with": root.name, **copies.describe(dataset)}
+    (root / copies.FRAMES).mkdir()
+    for action in STEPS:
+        (root / action).rename(root / copies.FRAMES / action)
+    (root / copies.INDEX).write_text(json.dumps(index))
+    return root
+
+
 def make_bench(folder: Path) -> tuple[Path, Path, Path]:
     """The data set, a folder with its copies `grey` and `noise`, and the experiment's file."""
-    copies = folder / "copies"
     for kind in ("grey", "noise"):
-        make_world(copies / kind, kind)
+        index_copy(make_world(folder / "copies" / kind, kind))
     file = folder / "squares.toml"
     file.write_text(EXPERIMENT)
-    return make_world(folder / "data"), copies, file
+    return make_world(folder / "data"), folder / "copies", file

@@ -5,18 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from bench_world import make_bench, make_world
+from bench_world import index_copy, make_bench, make_world
 from typer.testing import CliRunner
 
 from anonymotion.cli import app
 from anonymotion.errors import DatasetError, InputError, SettingsError
 from anonymotion.research import bench
 from anonymotion.research.bench import Done, Places, run_experiment
+from anonymotion.research.datasets import open_dataset
 from anonymotion.research.experiments import Experiment, load_experiment
 from anonymotion.research.predict import read_predictions
 from anonymotion.research.runs import RunFolder, plan
@@ -113,6 +116,7 @@ def test_another_copy_of_the_same_name_is_refused(world: World, finished: Path, 
     data, copies, _ = world
     other = make_world(tmp_path / "copies" / "grey", "grey")
     (other / "labels.csv").write_text((other / "labels.csv").read_text().replace("cat,stay", "cat,sit"))
+    index_copy(other)
     (tmp_path / "copies" / "noise").symlink_to(copies / "noise")
     (finished / "predictions/action/flow-linear/person-fold-0/seed0/grey--grey.csv").unlink()
     with pytest.raises(SettingsError, match="copy grey is not the one"):
@@ -120,9 +124,25 @@ def test_another_copy_of_the_same_name_is_refused(world: World, finished: Path, 
     run(world, finished)
 
 
+def test_two_commands_may_work_on_one_run(world: World, tmp_path: Path) -> None:
+    """Each on networks of its own: neither forgets what the other has noted."""
+    data, copies, _ = world
+    one, two = (RunFolder.create(tmp_path / "run", experiment(world)) for _ in range(2))
+    column = experiment(world).columns[0]
+    one.know_copy("grey", open_dataset("weizmann", copies / "grey"))
+    two.know_split(column, "person-fold-0", ["ann_run"])
+    one.note_speed("grey", 0.5)
+    two.know_copy("source", open_dataset("weizmann", data))
+    document = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert set(document["copies"]) == {"grey", "source"}
+    assert RunFolder.open(tmp_path / "run").seconds_per_frame == {"grey": 0.5}
+    with pytest.raises(SettingsError, match="the copy grey is not the one"):
+        two.know_copy("grey", open_dataset("weizmann", copies / "noise"))
+
+
 def test_missing_copies_are_named_or_left_out_and_said(world: World, tmp_path: Path) -> None:
     data, _, file = world
-    with pytest.raises(DatasetError, match=r"no finished copy of grey, noise .*--allow-missing"):
+    with pytest.raises(DatasetError, match=r"no finished copy .* of grey, noise .*--allow-missing"):
         run_experiment(load_experiment(file), Places(data, None, tmp_path / "run"))
     done = run_experiment(
         load_experiment(file), Places(data, None, tmp_path / "run"), networks=["flow-linear"], allow_missing=True
@@ -134,16 +154,54 @@ def test_missing_copies_are_named_or_left_out_and_said(world: World, tmp_path: P
     assert any("left out: small 3D" in note for note in table.notes)
 
 
-def test_an_unfinished_copy_counts_as_missing(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("index", [{"finished": False}, {"failed": {"run/ann_run": "cannot be read"}}])
+def test_an_unfinished_copy_counts_as_missing(world: World, tmp_path: Path, index: dict[str, object]) -> None:
     data, copies, file = world
     for name in ("grey", "noise"):
-        (tmp_path / name).mkdir()
-        for path in (copies / name).iterdir():
-            (tmp_path / name / path.name).symlink_to(path)
-    index = {"schema_version": 1, "finished": False, "failed": {}}
-    (tmp_path / "grey" / "copy.json").write_text(json.dumps(index))
-    with pytest.raises(DatasetError, match="no finished copy of grey in"):
+        shutil.copytree(copies / name, tmp_path / name)
+    path = tmp_path / "grey" / "copy.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **index}))
+    with pytest.raises(DatasetError, match=r"no finished copy \(with its copy.json\) of grey in"):
         run_experiment(load_experiment(file), Places(data, tmp_path, tmp_path / "run"))
+
+
+def test_a_folder_without_an_index_is_no_copy(world: World, tmp_path: Path) -> None:
+    """It may be of anything, and half of it."""
+    data, copies, file = world
+    shutil.copytree(copies / "noise", tmp_path / "noise")
+    make_world(tmp_path / "grey", "grey")
+    with pytest.raises(DatasetError, match="of grey in"):
+        run_experiment(load_experiment(file), Places(data, tmp_path, tmp_path / "run"))
+    done = run_experiment(
+        load_experiment(file),
+        Places(data, tmp_path, tmp_path / "run"),
+        networks=["flow-linear"],
+        allow_missing=True,
+        device="cpu",
+    )
+    assert done.absent == ("grey",)
+
+
+def test_an_interrupt_says_what_is_kept(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after three trainings: what they predicted is there, and the same command does the rest."""
+    data, copies, file = world
+    words = ["run", file, "--data", data, "--copies", copies, "-o", tmp_path / "run", "--networks", "flow-linear"]
+    learn = bench.Probe
+    left = iter(range(3))
+
+    def interrupted(*arguments: Any) -> bench.Probe:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return learn(*arguments)
+
+    monkeypatch.setattr(bench, "Probe", interrupted)
+    status, _, errors = command(*words)
+    assert status == 130
+    assert f"is kept in {tmp_path / 'run'}" in errors
+    assert "the same command goes on" in errors
+    assert "nothing was written" not in errors
+    monkeypatch.setattr(bench, "Probe", learn)
+    assert "3 trainings done now, 3 were done already" in command(*words)[2]
 
 
 def test_a_network_that_is_not_in_the_experiment_is_refused(world: World, tmp_path: Path) -> None:

@@ -16,12 +16,14 @@ from synthetic import make_clip
 from tiny import TINY, TINY_SETTINGS, nine_attributes, patchwork, tiny_network
 
 from anonymotion.backbone import Backbone
-from anonymotion.errors import DatasetError, OutputError, SettingsError
+from anonymotion.backbone_openvino import choose_engine
+from anonymotion.errors import AnonymotionError, DatasetError, OutputError, SettingsError
 from anonymotion.pipeline import Hider
 from anonymotion.research import obfuscate
 from anonymotion.research.clips import read_clip
 from anonymotion.research.controls import NEUTRAL, Controlled, PersonRemover, main_parts, replace_background
 from anonymotion.research.datasets import Dataset, open_dataset
+from anonymotion.research.features import BACKBONE
 from anonymotion.research.looks import Look, LookStore, OnePass, look_at
 from anonymotion.research.obfuscate import CopyResult, make_copies
 from anonymotion.research.variants import RECIPES, Variant, make_variant, make_variants
@@ -282,6 +284,40 @@ def test_names_and_keys_that_are_wrong(make: Callable[..., Variant]) -> None:
         make("iid", settings={**LOW, "noise": "accumulated"})
     with pytest.raises(SettingsError, match="give each name once"):
         make_variants(["source", "source"], "folder")
+
+
+def test_a_name_may_say_which_attributes_are_hidden(
+    dataset: Dataset, tmp_path: Path, make: Callable[..., Variant], person_is_all: None
+) -> None:
+    both, hair, torso = (make(name) for name in ("strict@hair+torso", "strict@hair", "iid@torso+neutral"))
+    assert [set(v.hider.attributes) for v in (both, hair, torso) if v.hider] == [{"hair", "torso"}, {"hair"}, {"torso"}]
+    assert both.describe() == make("strict").describe()
+    assert hair.base != both.base
+    assert (torso.neutral, torso.recipe) == (True, "iid")
+    copied(dataset, tmp_path / "out", hair)
+    assert frames_in(tmp_path / "out" / "strict@hair").shape == (20, 72, 96, 3)
+    for name, message in (
+        ("source@hair", "'source@hair' names attributes, and source hides none: leave @hair out"),
+        ("strict@tail", "tail"),
+        ("strict@", "attribute"),
+        ("stric@hair", "variant 'stric' is not known"),
+    ):
+        with pytest.raises(AnonymotionError, match=message):
+            make(name)
+
+
+def test_copies_are_found_by_the_engine_that_hides(tmp_path: Path) -> None:
+    """The fastest that is there unless one is asked for; masks of two engines differ a little, and are not mixed."""
+    device = torch.device("cpu")
+    expected = {"auto": choose_engine("auto", device, BACKBONE).name, "torch": "torch"}
+    digests = {}
+    for engine, name in expected.items():
+        (variant,) = make_variants(["strict"], "weizmann", device="cpu", engine=engine)
+        assert variant.look is not None
+        assert variant.look.key["backbone"]["engine"] == name
+        assert variant.describe()["method"]["backbone"]["engine"] == name
+        digests[name] = variant.look.digest
+    assert len(set(digests.values())) == len(digests)
 
 
 def test_every_recipe_has_what_it_needs(network: OnePass, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

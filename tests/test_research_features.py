@@ -13,7 +13,7 @@ from anonymotion.backbone import Backbone
 from anonymotion.errors import InputError, SettingsError
 from anonymotion.research import features as module
 from anonymotion.research.clips import read_clip
-from anonymotion.research.datasets import open_dataset
+from anonymotion.research.datasets import Clip, open_dataset
 from anonymotion.research.features import (
     EXTRACTORS,
     Extractor,
@@ -120,6 +120,27 @@ def test_features_are_computed_once_per_content_and_setting(tmp_path: Path, monk
     newer = store(tmp_path)
     newer.of("flow", dataset, ids)
     assert newer.computed == 9
+
+
+def test_a_clip_is_read_once_for_all_that_will_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, power in (("means", 1), ("squares", 2)):
+        monkeypatch.setitem(
+            EXTRACTORS, name, Extractor(lambda frames, _, p=power: (frames / 255.0).mean(axis=(1, 2)) ** p, 1, False)
+        )
+    dataset = open_dataset("weizmann", make_world(tmp_path / "data"))
+    read = []
+
+    def spy(item: Clip, root: Path) -> np.ndarray:
+        read.append(item.id)
+        return read_clip(item, root)
+
+    together = FeatureStore(tmp_path / "features", CPU, spy, together=("means", "squares"))
+    means = together.of("means", dataset, ["ann_run", "bob_run"])
+    assert np.allclose(together.of("squares", dataset, ["ann_run", "bob_run"]), means**2)
+    assert read == ["ann_run", "bob_run"]
+    alone = FeatureStore(tmp_path / "other", CPU, spy)
+    alone.of("means", dataset, ["ann_run"])
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["means"]
 
 
 def test_damaged_features_and_missing_videos_are_named(tmp_path: Path) -> None:

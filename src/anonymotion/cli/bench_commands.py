@@ -53,7 +53,8 @@ def bench_run(
     as_json: AsJson = False,
 ) -> None:
     """Train and test all networks of an experiment; running it again goes on where it was."""
-    with reported(as_json):
+    kept = f"what was predicted, and the last epoch of what was being trained, is kept in {output}, if it was begun"
+    with reported(as_json, kept=f"{kept}; the same command goes on"):
         from dataclasses import asdict, replace
 
         from anonymotion.research.bench import Places, run_experiment

@@ -19,6 +19,7 @@ from anonymotion.cli.options import (
     AsJson,
     BackboneWeights,
     Device,
+    Engine,
     FlowWeights,
     Library,
     PersonWeights,
@@ -95,8 +96,8 @@ def data_obfuscate(
         str | None,
         typer.Option(
             "--variants",
-            help="named copies instead of one, e.g. source,strict,iid,pixelate-4,person-removed; strict+neutral has "
-            "the background replaced",
+            help="named copies instead of one, e.g. source,strict,iid,pixelate-4,person-removed; strict@torso+arm "
+            "hides these, strict+neutral has the background replaced",
             rich_help_panel=FILES,
         ),
     ] = None,
@@ -116,6 +117,7 @@ def data_obfuscate(
         typer.Option("--test-key", help="reproducible noise, for tests only: not for release", rich_help_panel=MACHINE),
     ] = None,
     device: Device = "auto",
+    engine: Engine = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
     backbone_weights: BackboneWeights = None,
@@ -141,6 +143,7 @@ def data_obfuscate(
             preset=preset,
             settings=settings,
             device=device,
+            engine=engine,
             backbone_weights=backbone_weights,
             flow_weights=flow_weights,
             person_weights=person_weights,

@@ -21,7 +21,7 @@ from anonymotion.research.clips import read_clip
 from anonymotion.research.datasets import Dataset, Split, open_dataset
 from anonymotion.research.experiments import SOURCE, Column, Experiment
 from anonymotion.research.features import FeatureStore
-from anonymotion.research.layouts.copies import is_copy, read_index
+from anonymotion.research.layouts.copies import INDEX, is_copy, read_index
 from anonymotion.research.loading import ClipCache, ClipSet
 from anonymotion.research.networks import NETWORKS, NetworkEntry, build, network_entry
 from anonymotion.research.predict import Predictions, write_predictions
@@ -85,12 +85,13 @@ class _Bench:
 
     def run(self, networks: Sequence[str], allow_missing: bool) -> Done:
         jobs = plan(self.experiment, networks)
+        self.store.together = tuple({PROBES[job.network].features: None for job in jobs if job.network in PROBES})
         absent = self._absent(jobs)
         if absent and not allow_missing:
             where = self.places.copies or "(no --copies given)"
             raise DatasetError(
-                f"no finished copy of {', '.join(absent[:4])} in {where}: make them with `anonymotion data obfuscate`, "
-                "or leave them out for now with --allow-missing"
+                f"no finished copy (with its {INDEX}) of {', '.join(absent[:4])} in {where}: make them with "
+                "`anonymotion data obfuscate`, or leave them out for now with --allow-missing"
             )
         for column in self.experiment.columns:
             for split in column.splits:
@@ -129,10 +130,10 @@ class _Bench:
         if copy == SOURCE:
             return self.places.root
         root = self.places.copies / copy if self.places.copies is not None else None
-        if root is None or not root.is_dir():
-            return None
-        index = read_index(root) if is_copy(root) else {"finished": True}
-        return root if index["finished"] and not index.get("failed") else None
+        if root is None or not is_copy(root):
+            return None  # without an index nobody knows what it is, nor whether all of it is there
+        index = read_index(root)
+        return root if index["finished"] and not index["failed"] else None
 
     def _dataset(self, copy: str) -> Dataset:
         if copy not in self._datasets:

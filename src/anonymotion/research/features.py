@@ -195,11 +195,18 @@ class FeatureStore:
     """Features of clips on the disk, computed when they are first asked for.
 
     folder: `<extractor>/<digest>.npy` below it.  device: of the backbone, which is loaded when it is first needed.
-    computed: how many clips were not there yet.
+    together: extractors that will be asked for as well: a clip is read once for all of them, which takes longer than
+    most of what is computed of it.  computed: how many clips had to be read.
     """
 
-    def __init__(self, folder: Path, device: torch.device, read: Callable[[Clip, Path], np.ndarray]) -> None:
-        self.folder, self.device, self.computed = folder, device, 0
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device,
+        read: Callable[[Clip, Path], np.ndarray],
+        together: Sequence[str] = (),
+    ) -> None:
+        self.folder, self.device, self.together, self.computed = folder, device, tuple(together), 0
         self._read = read
         self._backbone: Backbone | None = None
         self._digests: dict[Path, str] = {}
@@ -211,28 +218,40 @@ class FeatureStore:
         return np.stack([features[np.arange(longest) * len(features) // longest] for features in found])
 
     def _one(self, name: str, dataset: Dataset, clip: Clip) -> np.ndarray:
-        extractor = extractor_entry(name)
-        if extractor.needs_backbone and self._backbone is None:
-            from anonymotion.backbone import Backbone
+        path = self._file(name, dataset, clip)
+        if not path.exists():
+            frames = self._read(clip, dataset.root)
+            self.computed += 1
+            for other in dict.fromkeys((name, *self.together)):
+                if not (file := self._file(other, dataset, clip)).exists():
+                    self._keep(file, extractor_entry(other).compute(frames, self._backbone_for(other)))
+        try:
+            return np.asarray(np.load(path, allow_pickle=False))
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{path} is damaged: delete it, and it is computed again") from error
 
-            self._backbone = Backbone.load(BACKBONE, self.device)
-        weights = self._backbone.fingerprint if extractor.needs_backbone and self._backbone else "none"
+    def _file(self, name: str, dataset: Dataset, clip: Clip) -> Path:
+        backbone = self._backbone_for(name)
+        weights = "none" if backbone is None else backbone.fingerprint
         span = f"{clip.first}:{clip.last}"
-        content = f"{name} {extractor.version} {weights} {span} {self._digest(dataset.root / clip.path)}"
-        path = self.folder / name / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.npy"
-        if path.exists():
-            try:
-                return np.asarray(np.load(path, allow_pickle=False))
-            except (OSError, ValueError, EOFError) as error:
-                raise InputError(f"{path} is damaged: delete it, and it is computed again") from error
-        features = extractor.compute(self._read(clip, dataset.root), self._backbone)
-        self.computed += 1
+        content = f"{name} {extractor_entry(name).version} {weights} {span} {self._digest(dataset.root / clip.path)}"
+        return self.folder / name / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.npy"
+
+    def _keep(self, path: Path, features: np.ndarray) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         with partial.open("wb") as stream:
             np.save(stream, features)
         os.replace(partial, path)
-        return features
+
+    def _backbone_for(self, name: str) -> Backbone | None:
+        if not extractor_entry(name).needs_backbone:
+            return None
+        if self._backbone is None:
+            from anonymotion.backbone import Backbone
+
+            self._backbone = Backbone.load(BACKBONE, self.device)
+        return self._backbone
 
     def _digest(self, path: Path) -> str:
         """SHA-256 of a video's content; of a folder, that of its files' names and contents."""

@@ -5,7 +5,8 @@
     models/         checkpoints and logs; weights of networks that learned on the source, which later methods need
     features/       features of clips, by content
 
-A run goes on where it is: a prediction file that exists is done.  A changed experiment or copy is refused.
+A run goes on where it is: a prediction file that exists is done.  A changed experiment or copy is refused.  Two
+commands may do different networks of one run at the same time: each adds to what `run.json` holds by then.
 
 Not here: training and testing (bench), numbers (summaries).
 """
@@ -59,7 +60,7 @@ class Job:
 
 def slug(name: str) -> str:
     """A name as part of a path."""
-    return re.sub(r"[^a-z0-9.+]+", "-", name.lower()).strip("-")
+    return re.sub(r"[^a-z0-9.+@]+", "-", name.lower()).strip("-")
 
 
 def seeds_of(experiment: Experiment, network: str) -> tuple[int, ...]:
@@ -129,9 +130,7 @@ class RunFolder:
     def open(cls, path: Path) -> RunFolder:
         """An existing run.  Raises InputError if there is none."""
         try:
-            document = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
-            if document["schema_version"] != SCHEMA_VERSION:
-                raise ValueError(f"schema version {document['schema_version']}")
+            document = _read(path)
             return cls(path, parse_experiment(document["experiment"]), document)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is no folder of a run ({error}): `bench run` makes one") from error
@@ -162,6 +161,7 @@ class RunFolder:
     def know_copy(self, name: str, dataset: Dataset) -> None:
         """Record what a copy is.  Raises SettingsError if the run was begun with another one of that name."""
         digest = copy_digest(dataset)
+        self._reload()
         if self._document["copies"].setdefault(name, digest) != digest:
             raise SettingsError(
                 f"the copy {name} is not the one that {self.path} was begun with: give another --output"
@@ -171,6 +171,7 @@ class RunFolder:
     def know_split(self, column: Column, split: str, tested: Sequence[str]) -> None:
         """Record which clips a split tests.  Raises SettingsError if they were others."""
         key = f"{column.task}/{split}"
+        self._reload()
         if self._document["splits"].setdefault(key, list(tested)) != list(tested):
             raise SettingsError(f"split {split} of {column.task} tests other clips than when {self.path} was begun")
         self._save()
@@ -182,6 +183,7 @@ class RunFolder:
 
     def note_speed(self, name: str, value: float) -> None:
         """Keep the seconds per frame that a method took."""
+        self._reload()
         self._document.setdefault("seconds_per_frame", {})[name] = value
         self._save()
 
@@ -191,14 +193,28 @@ class RunFolder:
         found: dict[str, float] = self._document.get("seconds_per_frame", {})
         return found
 
+    def _reload(self) -> None:
+        """What another command has written since; its experiment is the same but for words."""
+        try:
+            self._document |= {**_read(self.path), "experiment": self._document["experiment"]}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{self.path} is no folder of a run any more ({error}): run it anew") from error
+
     def _save(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            partial = self.path / f"{RUN_FILE}.partial"
+            partial = self.path / f"{RUN_FILE}.{os.getpid()}.partial"
             partial.write_text(json.dumps(self._document, indent=1) + "\n", encoding="utf-8")
             os.replace(partial, self.path / RUN_FILE)
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written ({error.strerror}): give another --output") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
+    if document["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(f"schema version {document['schema_version']}")
+    return document
 
 
 def copy_digest(dataset: Dataset) -> str:

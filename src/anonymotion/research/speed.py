@@ -23,7 +23,7 @@ def measure_speed(
     """Time every method of a run on the first `frames` frames of its first tested clip, and keep it in the run.
 
     short_side: of the pictures that are matched, as the copies were made; by default the preset's.
-    Yields (method, seconds per frame).  Networks are loaded before the clock starts.
+    Yields (method, seconds per frame).  Networks are loaded, and have seen a frame, before the clock starts.
     """
     if frames < 1:
         raise SettingsError(f"--frames is {frames}: expected at least 1")
@@ -38,6 +38,7 @@ def measure_speed(
         hider = variant.hider
         if hider is None:
             continue  # a control: it hides nothing
+        list(hider.hide(pictures[:1]))  # an engine compiles the network for the first frame of a size
         started = time.perf_counter()
         count = sum(1 for _ in hider.hide(pictures))
         seconds = (time.perf_counter() - started) / count

@@ -1,5 +1,8 @@
 """What a copy of a data set shows: the source, it hidden in some way, or a control; named, or by any settings.
 
+A name is that of a recipe, then `@` and attributes if it is not the paper's that are hidden, then `+neutral` if the
+background is replaced: `strict`, `strict+neutral`, `strict@torso`, `iid@torso+arm+neutral`.
+
 A variant turns what looks saw in a video into frames.  Its description decides whether two copies are the same.
 
 Not here: how looks are computed (looks), how copies are written and resumed (obfuscate), the methods themselves.
@@ -39,6 +42,7 @@ from anonymotion.research.looks import Look, OnePass, Seen, look_at
 from anonymotion.templates import TemplateLibrary
 
 NEUTRAL_SUFFIX = "+neutral"
+OF_ATTRIBUTES = "@"
 OWN_SETTINGS = "settings"
 NEED_PERSON = ("person-removed", "person-mask")
 SHARED_SETTINGS = ("backbone", "short_side", "stride", "flow")
@@ -202,16 +206,19 @@ class Networks:
     """Backbones by name, each loaded once, for all variants of a run; every frame passes each of them once.
 
     weights: a file for a backbone that is not in the package, or for the one that the settings name.
+    engine: what runs them, of `registry.ENGINES`; which one it came to is in the key of every look.
     """
 
-    def __init__(self, device: torch.device, weights: Path | None = None, named: str | None = None) -> None:
-        self._device, self._weights, self._named = device, weights, named
+    def __init__(
+        self, device: torch.device, weights: Path | None = None, named: str | None = None, engine: str = "auto"
+    ) -> None:
+        self._device, self._weights, self._named, self._engine = device, weights, named, engine
         self._loaded: dict[str, Backbone] = {}
 
     def __getitem__(self, name: str) -> Backbone:
         if name not in self._loaded:
             in_package = backbone_entry(name).embedded_file is not None and name != self._named
-            self._loaded[name] = OnePass.load(name, self._device, None if in_package else self._weights)
+            self._loaded[name] = OnePass.load(name, self._device, None if in_package else self._weights, self._engine)
         return self._loaded[name]
 
 
@@ -227,18 +234,23 @@ def make_variant(
     library: TemplateLibrary | None = None,
     **options: Any,
 ) -> Variant:
-    """The variant `name`: a name of `RECIPES`, or `settings` with a preset, with or without `+neutral` behind it.
+    """The variant `name`: a name of `RECIPES`, or `settings` with a preset; `@` and attributes, `+neutral` behind it.
 
-    dataset: its name, for the attributes where none are given.  settings: changed fields of `Settings`, on top of the
-    recipe's.  library: by default the built-in one.  options: of `Hider` (device, weights of flow, of the person).
-    Raises an AnonymotionError.
+    dataset: its name, for the attributes where none are given.  attributes: of variants that do not name their own.
+    settings: changed fields of `Settings`, on top of the recipe's.  library: by default the built-in one.
+    options: of `Hider` (device, weights of flow, of the person).  Raises an AnonymotionError.
     """
-    base, neutral = name.removesuffix(NEUTRAL_SUFFIX), name.endswith(NEUTRAL_SUFFIX)
+    rest, neutral = name.removesuffix(NEUTRAL_SUFFIX), name.endswith(NEUTRAL_SUFFIX)
+    base, of_attributes, named = rest.partition(OF_ATTRIBUTES)
     if test_key is not None and not 0 <= test_key < 2**63:
         raise SettingsError(f"test key {test_key} is not a whole number from 0 to 2**63 - 1")
     changed = dict(settings or {})
     library = library or TemplateLibrary.load()
     recipe = _recipe(base, preset, changed)
+    if of_attributes:
+        if recipe.preset is None:
+            raise SettingsError(f"variant {name!r} names attributes, and {base} hides none: leave @{named} out")
+        attributes = named.split("+")
 
     def hider_for(wanted: Sequence[str] | str | None, which: str, fields: Mapping[str, Any]) -> Hider:
         chosen = settings_for(which, **fields)
@@ -280,6 +292,7 @@ def make_variants(
     attributes: Sequence[str] | str | None = None,
     *,
     device: str = "auto",
+    engine: str = "auto",
     backbone_weights: Path | None = None,
     settings: Mapping[str, Any] | None = None,
     **options: Any,
@@ -289,7 +302,7 @@ def make_variants(
     if len(set(names)) != len(names):
         raise SettingsError(f"variants {','.join(names)!r}: give each name once")
     named = (settings or {}).get("backbone")
-    networks = Networks(choose_device(device).device, backbone_weights, named)
+    networks = Networks(choose_device(device).device, backbone_weights, named, engine)
     return [
         make_variant(name, dataset, attributes, networks=networks, device=device, settings=settings, **options)
         for name in names
