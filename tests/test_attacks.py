@@ -13,8 +13,9 @@ from scipy import stats
 from anonymotion.attacks import recovery, restoration
 from anonymotion.attacks.chance import Concealment, Unrelated
 from anonymotion.attacks.evidence import Scene, View, core_of, grey, place_crop
-from anonymotion.attacks.examine import examine, region_of, silhouette_overlap
+from anonymotion.attacks.examine import examine, region_of
 from anonymotion.attacks.inverter import imagined, pair_of, train, what_it_sees
+from anonymotion.attacks.outline import silhouette_overlap
 from anonymotion.attacks.scores import Finding, finding, fitted, ncc, null_range, score, ssim
 from anonymotion.errors import SettingsError
 from anonymotion.presets import settings_for
@@ -280,7 +281,12 @@ def test_at_another_scale_than_the_papers_the_whole_frame_is_pixelated() -> None
 
 
 def test_the_silhouette_is_seen() -> None:
-    assert silhouette_overlap(view(concealment(noise_grain=0.0), scene_smooth())) > 0.5
+    for grain in (0.0, 6.0):
+        made_by = concealment(noise_grain=grain)
+        assert silhouette_overlap(view(made_by, scene_smooth()), made_by.settings) > 0.7
+    for name in ("blur-weak", "pixelate-4"):
+        made_by = concealment(method=name)
+        assert 0 <= silhouette_overlap(view(made_by, scene_smooth()), made_by.settings) < 0.5
 
 
 def scene_smooth() -> Scene:

@@ -22,6 +22,7 @@ from attacking.cells import STAGES, Cell, load, path_of
 
 Cells = dict[str, dict[str, Cell]]
 PANEL = 150
+AVERAGES = ("average of 3", "average of 10", "average of 60", "average of all", "temporal mean", "temporal median")
 
 
 def write(folder: Path, names: Sequence[str], methods: Sequence[str]) -> None:
@@ -104,14 +105,13 @@ def _verdicts(cells: Cells) -> str:
 
 def _averaging(cells: Cells) -> str:
     """Mean |NCC| over clips of un-denoised averaging."""
-    names = ("average of 3", "average of 10", "average of 60", "average of all", "temporal mean", "temporal median")
     rows = []
     for method in cells:
         for stage, text in STAGES.items():
             found = _findings(cells, method, stage)
-            means = [f"{np.mean([abs(entry.score.ncc) for entry in found[name]]):.3f}" for name in names]
+            means = [f"{np.mean([abs(entry.score.ncc) for entry in found[name]]):.3f}" for name in AVERAGES]
             rows.append((method, text, *means))
-    return f"mean |NCC| over clips\n\n{_table(('method', '', *names), rows)}"
+    return f"mean |NCC| over clips\n\n{_table(('method', '', *AVERAGES), rows)}"
 
 
 def _clips(cells: Cells) -> str:

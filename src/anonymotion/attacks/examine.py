@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from anonymotion.attacks.chance import Concealment, Unrelated
 from anonymotion.attacks.evidence import Scene, View
 from anonymotion.attacks.recovery import INPAINTING, RIM, Attack, attacks_for, inpaint_blacked_out
@@ -113,20 +111,3 @@ def examine(
         if progress is not None:
             progress(done, nulls)
     return judged(view, attacks, chance)
-
-
-def silhouette_overlap(view: View) -> float:
-    """Intersection over union of the mask with what the hidden clip's own texture gives away; the shape is not hidden.
-
-    The adversary takes for hidden what has more fine detail than half of the strongest there is.
-    """
-    import cv2
-
-    frame = view.frame
-    detail = np.abs(frame - cv2.GaussianBlur(frame, (0, 0), 2))
-    level = cv2.GaussianBlur(detail, (0, 0), max(2.0, min(frame.shape) / 60))
-    seen = np.clip(level / max(float(level.max()), 1e-6) * 255, 0, 255).astype(np.uint8)
-    threshold, _ = cv2.threshold(seen, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    found, mask = seen > threshold, view.scene.alpha[view.scene.reference] >= 0.5
-    union = int((found | mask).sum())
-    return float((found & mask).sum() / union) if union else 0.0

@@ -15,8 +15,9 @@ from typing import Any
 
 from anonymotion.attacks.chance import Concealment
 from anonymotion.attacks.evidence import View
-from anonymotion.attacks.examine import LEAST_NULLS, Examination, examine, silhouette_overlap
+from anonymotion.attacks.examine import LEAST_NULLS, Examination, examine
 from anonymotion.attacks.files import Masks, Stretch, read_view
+from anonymotion.attacks.outline import silhouette_overlap
 from anonymotion.errors import OutputError, SettingsError
 from anonymotion.presets import Settings
 from anonymotion.target import HiddenFile, check_target, reason
@@ -64,7 +65,7 @@ class Outcome:
             "crop": [scene.box.x0, scene.box.y0, scene.box.x1, scene.box.y1],
             "core_pixels": int(scene.core.sum()),
             "uncovered_share": round(scene.uncovered_share, 4),
-            "silhouette_overlap": round(silhouette_overlap(self.view), 4),
+            "silhouette_overlap": round(silhouette_overlap(self.view, settings), 4),
             "seed_known": self.concealment.seed_is_known,
             "encoded_as": self.concealment.suffix,
             "hidden_with": {name: getattr(settings, name) for name in ("preset", "method", "noise", "composite")},
