@@ -15,11 +15,13 @@ from anonymotion.research.metrics import (
     average,
     balanced_accuracy,
     bootstrap,
+    bootstrap_mean,
     chance_level,
     leakage,
     strongest,
     top1,
     trade_off,
+    trade_off_error,
 )
 from anonymotion.research.predict import Predictions, read_predictions, write_predictions
 
@@ -152,3 +154,26 @@ def test_a_damaged_file_of_predictions_is_named(tmp_path: Path, text: str) -> No
 def test_a_network_that_diverged_gives_no_predictions() -> None:
     with pytest.raises(ValueError, match="diverged"):
         Predictions(("a",), ("a",), np.array([0]), np.array([[np.nan, 0]]), ("x", "y"))
+
+
+def test_the_mean_of_values_has_the_interval_of_drawing_them_again() -> None:
+    found = bootstrap_mean(np.array([0.0, 1.0] * 50))
+    assert found.value == 0.5
+    # the standard error is 0.05: 95 % within about twice that
+    assert found.low == pytest.approx(0.4, abs=0.015)
+    assert found.high == pytest.approx(0.6, abs=0.015)
+    with pytest.raises(ValueError, match="N at least 1"):
+        bootstrap_mean(np.zeros(0))
+
+
+def test_the_error_of_f_is_that_of_its_two_shares() -> None:
+    action, privacy = outcomes([[1, 0] * 50]), outcomes([[1, 1, 0, 0] * 25])
+    # shares of 0.5 of 100 independent clips: 0.05 each; the two are of the same clips, and not correlated
+    assert trade_off_error([action], [privacy]) == pytest.approx(0.05 / 2**0.5, rel=0.1)
+    assert trade_off_error([action], [privacy], weight=0) == pytest.approx(0.05, rel=0.1)
+    # right in both or in none: f is the same whatever is drawn
+    assert trade_off_error([action], [action]) == pytest.approx(0, abs=1e-9)
+    # two clips per video: half as many independent draws
+    groups = [f"video{number // 4}" for number in range(100)]
+    paired = outcomes([[1, 1, 1, 1, 0, 0, 0, 0] * 12 + [1] * 4], groups)
+    assert trade_off_error([paired], [privacy], weight=0) > 0.09

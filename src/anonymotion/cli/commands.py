@@ -14,9 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from anonymotion.cli.attack_commands import attack, self_test
-from anonymotion.cli.bench_commands import bench_app
 from anonymotion.cli.console import means_of, print_json, progress_bar, reported, show, tell, what_of
 from anonymotion.cli.data_commands import data_app
+from anonymotion.cli.figure_commands import bench_app
 from anonymotion.cli.options import (
     FILES,
     MACHINE,

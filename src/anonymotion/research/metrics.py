@@ -145,6 +145,41 @@ def bootstrap(
     return Interval(statistic([None] * len(outcomes)), float(low), float(high))
 
 
+def bootstrap_mean(values: np.ndarray, seed: int = 0) -> Interval:
+    """The mean of (N,) float64, N >= 1, and its 95 % percentile interval when they are drawn with replacement."""
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"values {values.shape}: expected (N,) with N at least 1")
+    random = np.random.default_rng(seed)
+    means = values[random.integers(len(values), size=(BOOTSTRAP_SAMPLES, len(values)))].mean(axis=1)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def trade_off_error(
+    action: Sequence[Outcomes], privacy: Sequence[Outcomes], weight: float = 0.5, seed: int = 0
+) -> float:
+    """Standard error of f (eq. 6) of mean accuracies: its standard deviation over draws of videos with replacement.
+
+    As `bootstrap` draws, but all at once, for those who ask of many candidates.
+    """
+    names = sorted({group for outcome in (*action, *privacy) for group in outcome.groups})
+    random = np.random.default_rng(seed)
+    drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=BOOTSTRAP_SAMPLES)
+    means = []
+    for side in (action, privacy):
+        shares = []
+        for outcome in side:
+            place = np.array([names.index(group) for group in outcome.groups])
+            right = np.bincount(place, outcome.right.mean(axis=0), len(names))
+            clips = drawn @ np.bincount(place, minlength=len(names))
+            with np.errstate(invalid="ignore"):
+                shares.append((drawn @ right) / clips)  # NaN where no clip of this side was drawn
+        means.append(np.mean(shares, axis=0))
+    f = (1 - weight) * means[0] + weight * (1 - means[1])
+    return float(f[np.isfinite(f)].std())
+
+
 def _share(outcomes: Outcomes, weights: np.ndarray | None) -> float:
     return float(np.average(outcomes.right.mean(axis=0), weights=weights))
 
