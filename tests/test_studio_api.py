@@ -36,7 +36,7 @@ Studio = tuple[TestClient, Workbench]
 def studio(embedded_backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Studio]:
     """A clip that moves, a library of generated pictures, and small frames."""
     library = nine_attributes(tmp_path / "built-in")
-    monkeypatch.setattr(Backbone, "load", lambda *_: embedded_backbone)
+    monkeypatch.setattr(Backbone, "load", lambda *_, **__: embedded_backbone)
     monkeypatch.setattr(TemplateLibrary, "load", _loader(library))
     folder = tmp_path / "videos"
     folder.mkdir()

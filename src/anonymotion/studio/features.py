@@ -102,7 +102,7 @@ class RememberingBackbone(Backbone):
     """
 
     def __init__(self, inner: Backbone, store: FeatureStore) -> None:
-        super().__init__(inner.name, inner._network, inner.patch_size, inner.fingerprint, inner.device)
+        super().__init__(inner.name, inner._network, inner.patch_size, inner.fingerprint, inner.device, inner.engine)
         self._store = store
         self.also: tuple[FeatureSpec, ...] = ()
         self.restart_counting()
@@ -142,7 +142,8 @@ class RememberingBackbone(Backbone):
         return all(self._store.read(self._key(digest, shape, spec.raw)) is not None for spec in specs)
 
     def _key(self, digest: str, shape: str, spec: FeatureSpec) -> str:
-        content = {**asdict(spec), "picture": digest, "shape": shape, "weights": self.fingerprint}
+        network = {"weights": self.fingerprint, "engine": self.engine.name}
+        content = {**asdict(spec), "picture": digest, "shape": shape, **network}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:40]
 
 

@@ -111,7 +111,7 @@ class Seeing:
     def _backbone(self, settings: Settings) -> RememberingBackbone:
         name = settings.backbone
         if name not in self._backbones:
-            plain = Backbone.load(name, self._device.device)
+            plain = Backbone.load(name, self._device.device, engine="auto")
             self._backbones[name] = RememberingBackbone(plain, self._store)
         return self._backbones[name]
 

@@ -71,7 +71,7 @@ def _hidden(pipe: Connection, order: Order) -> tuple[object, ...]:
     library = UserLibrary(order.library, named=False).joined()
     settings, device = order.policy.effective_settings(), choose_device(order.device).device
     store = FeatureStore(order.features, order.cache_limit)
-    network = RememberingBackbone(Backbone.load(settings.backbone, device), store)
+    network = RememberingBackbone(Backbone.load(settings.backbone, device, engine="auto"), store)
     network.also = specs_of(settings, library)
     shelf = BankShelf()
     # Built once before the run, so that descriptors of template pictures do not count as those of frames.
