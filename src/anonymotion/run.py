@@ -158,7 +158,9 @@ def hide_video(
             masks = stack.enter_context(HiddenFolder(files.masks, force=files.force))
         if files.dump is not None:
             dump = stack.enter_context(HiddenFolder(files.dump, DUMP_FILES, force=files.force, private=True))
+        loading = time.perf_counter()
         hider = Hider(attributes, preset, policy=policy, **options)
+        hider.stopwatch.seconds["load"] = time.perf_counter() - loading
         report = None
         if files.report is not None:
             report = Report(files.report, source, hider, force=files.force, thumbnails=files.report_thumbnails)
