@@ -86,6 +86,15 @@ def test_a_result_is_not_overwritten_by_the_next_one(openvino: Any) -> None:
     assert not torch.allclose(first, second)
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_frames_worked_on_at_the_same_time_are_those_worked_on_alone(openvino: Any, count: int) -> None:
+    """Five leave one over; and one frame alone is worked on by all threads, with the same bits."""
+    together = engine().run(tokens(count), EVERYTHING, None)
+    alone = [engine().run(one[None], EVERYTHING, None) for one in tokens(count)]
+    for number, vectors in enumerate(together):
+        assert torch.equal(vectors, torch.cat([found[number] for found in alone]))
+
+
 def test_what_is_converted_ends_at_the_deepest_block_wanted(openvino: Any) -> None:
     def attentions(wanted: Wanted) -> int:
         model = engine()._make(wanted)

@@ -246,13 +246,20 @@ class Backbone:
     @torch.inference_mode()
     def _embed(self, images: Tensor, grid: PatchGrid) -> Tensor:
         """Images -> tokens with positional embedding, (T, prefix + cells, D); what timm does for stride = patch."""
+        # on a CPU one by one: what a frame needs stays in its cache, and the same memory is used again
+        size = 1 if self.device.type == "cpu" else len(images)
+        return torch.cat([self._tokens(part, grid) for part in images.split(size)])
+
+    def _tokens(self, images: Tensor, grid: PatchGrid) -> Tensor:
         network = self._network
-        pixels = images.to(self.device).permute(0, 3, 1, 2).float()
+        # resized channel by channel and projected pixel by pixel: what each is faster with
+        pixels = images.to(self.device).permute(0, 3, 1, 2).float().contiguous()
         pixels = F.interpolate(
             pixels, size=grid.input_size_hw, mode="bicubic", align_corners=False, antialias=True
         ).clamp_(0, 255)
+        pixels = pixels.sub_(self._mean).div_(self._std).contiguous(memory_format=torch.channels_last)
         projection = network.patch_embed.proj
-        patches = F.conv2d((pixels - self._mean) / self._std, projection.weight, projection.bias, stride=grid.stride)
+        patches = F.conv2d(pixels, projection.weight, projection.bias, stride=grid.stride)
         tokens = network.patch_embed.norm(patches.flatten(2).transpose(1, 2))
         prefix = [
             token.expand(len(tokens), -1, -1)

@@ -49,6 +49,10 @@ CALIBRATION_PICTURES = 16
 # The mean cosine with torch below which a converted model is not used; what is right has more than 0.998.
 LEAST_COSINE = 0.99
 
+# Frames that are worked on at the same time, each by its share of the threads: two threads that work on one frame wait
+# for each other at every step, all the more where they share their cores with other stages.
+STREAMS = 2
+
 Samples = Callable[[], Iterable[Tensor]]
 
 
@@ -130,37 +134,46 @@ class OpenVINOEngine:
         self._network: Any = network
         self._fingerprint, self._samples = fingerprint, samples
         self._models: dict[Wanted, Any] = {}
-        self._compiled: dict[tuple[Wanted, int], Any] = {}
+        self._compiled: dict[tuple[Wanted, int], list[Any]] = {}
 
     def run(self, tokens: Tensor, wanted: Wanted, rotary: Tensor | None) -> tuple[Tensor, ...]:
         """See Engine.run; `rotary` is None for every network that this takes."""
-        request = self._request(wanted, tokens.shape[1])
+        requests = self._requests(wanted, tokens.shape[1], len(tokens))
         found = []
-        for one in tokens:  # a batch gains nothing on a CPU
-            result = request.infer([one[None].contiguous().numpy()])
-            # the engine writes its next result into the same memory
-            found.append([torch.from_numpy(result[i].copy()) for i in range(len(wanted))])
+        for part in tokens.split(len(requests)):
+            busy = requests[: len(part)]
+            for request, one in zip(busy, part, strict=True):
+                request.wait()  # it may still be busy for somebody who was interrupted
+                request.start_async([one[None].contiguous().numpy()])
+            for request in busy:
+                request.wait()
+            for request in busy:
+                # the engine writes its next result into the same memory
+                vectors = (request.get_output_tensor(i).data for i in range(len(wanted)))
+                found.append([torch.from_numpy(vector.copy()) for vector in vectors])
         return tuple(torch.cat(vectors) for vectors in zip(*found, strict=True))
 
-    def _request(self, wanted: Wanted, tokens: int) -> Any:
-        """The network for frames of so many tokens, compiled once."""
+    def _requests(self, wanted: Wanted, tokens: int, frames: int) -> list[Any]:
+        """The network for frames of so many tokens, compiled once, as often as it is to run at the same time."""
         if (wanted, tokens) not in self._compiled:
             if wanted not in self._models:
                 self._models[wanted] = self._load(wanted)
             model = self._models[wanted].clone()
             model.reshape([1, tokens, self._network.embed_dim])
-            self._compiled[wanted, tokens] = self._compile(model)
+            self._compiled[wanted, tokens] = self._compile(model, STREAMS if frames > 1 else 1)
         return self._compiled[wanted, tokens]
 
-    def _compile(self, model: Any) -> Any:
+    def _compile(self, model: Any, streams: int) -> list[Any]:
         low = self.name == "openvino-bf16" or (self.name == "openvino-int8" and computes_bf16())
+        threads = torch.get_num_threads()
         options = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "NUM_STREAMS": min(streams, threads),
+            "INFERENCE_NUM_THREADS": threads,
             # by default it is whatever the CPU is fastest with
             "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
         }
-        return self._openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+        compiled = self._openvino.Core().compile_model(model, "CPU", options)
+        return [compiled.create_infer_request() for _ in range(options["NUM_STREAMS"])]
 
     def _load(self, wanted: Wanted) -> Any:
         """The converted model from the cache, or made anew."""
@@ -215,7 +228,7 @@ class OpenVINOEngine:
         tokens = next(iter(self._samples()))
         static = model.clone()
         static.reshape(list(tokens.shape))
-        found = self._compile(static).infer([tokens.numpy()])
+        found = self._compile(static, 1)[0].infer([tokens.numpy()])
         expected = TorchEngine(self._network).run(tokens, wanted, None)
         for number, vectors in enumerate(expected):
             cosine = float(F.cosine_similarity(torch.from_numpy(found[number].copy()), vectors, dim=-1).mean())

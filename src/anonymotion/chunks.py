@@ -1,19 +1,48 @@
-"""What comes out of the pipeline: hidden frames with everything that decided their pixels.
+"""What goes through the pipeline, and what comes out: hidden frames with everything that decided their pixels.
 
 Not here: how it comes about (pipeline), files made of it (exports, report).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from anonymotion import masks
 from anonymotion.editing import Edits
+from anonymotion.errors import SettingsError
 from anonymotion.presets import Settings
+
+FrameLike = TypeVar("FrameLike", bound=np.ndarray | Tensor)
+
+
+def grouped(
+    frames: Iterable[FrameLike], most: int, pixels: int, *, ahead: bool = False
+) -> Iterator[tuple[list[FrameLike], bool]]:
+    """Frames in groups of at least one, and whether they are known to be the last.
+
+    most: frames of a group.  pixels: of all its frames together.  ahead: take one frame more before giving a group, to
+    know which is the last.  Raises SettingsError for what is no picture.
+    """
+    iterator = iter(frames)
+    first = next(iterator, None)
+    while first is not None:
+        if len(first.shape) != 3 or 0 in first.shape:
+            raise SettingsError(f"a frame of shape {tuple(first.shape)} was given: expected (H, W, 3) uint8 RGB")
+        size = max(1, min(most, pixels // (first.shape[0] * first.shape[1])))
+        batch = [first, *islice(iterator, size - 1)]
+        if ahead:
+            first = next(iterator, None)
+            yield batch, first is None
+        else:
+            yield batch, False
+            first = next(iterator, None)
 
 
 @dataclass(frozen=True)

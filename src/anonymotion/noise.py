@@ -159,18 +159,17 @@ class AccumulatedNoise(NoiseField):
         self.reseeded_share = 0.0
 
     def _move(self, flow: Tensor) -> Tensor:
-        height, width = self._size_hw
         values = self._first if self._values is None else self._values
         assert values is not None  # noqa: S101 - for mypy: `next` has set it
         # The remainder belongs to the value, so it is read where the value will come from.
-        x, y = (self._still + _nearest(flow)).long()
-        nearest = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-        step = flow + self._remainder.flatten(1).index_select(1, nearest.flatten()).view_as(flow)
+        source = self._index(self._inside(self._still + _nearest(flow)))
+        step = self._remainder.flatten(1).index_select(1, source.flatten()).view_as(flow).add_(flow)
         whole = _nearest(step)
-        remainder = step - whole
-        x, y = (self._still + whole).long()
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+        remainder = step.sub_(whole)
+        wanted = whole.add_(self._still)
+        reached = self._inside(wanted)
+        inside = (reached == wanted).all(dim=0)
+        index = self._index(reached)
 
         keeps = inside & _one_claim_per_source(index, inside, remainder)
         moved = values.reshape(-1, 3).index_select(0, index.flatten()).view_as(values)
@@ -180,13 +179,24 @@ class AccumulatedNoise(NoiseField):
             # Its remainder stays: a new value moves in step with its neighbours, or they would collide.
             moved[fresh] = self._draw(count) if self._grain == 1 else self._draw_field()[fresh]
         self._values, self._remainder = moved, remainder
-        self.reseeded_share = count / (height * width)
+        self.reseeded_share = count / fresh.numel()
         return moved
+
+    def _inside(self, positions: Tensor) -> Tensor:
+        """The nearest pixels of the frame, for (2, H, W) whole positions as (x, y)."""
+        height, width = self._size_hw
+        return torch.stack((positions[0].clamp(0, width - 1), positions[1].clamp(0, height - 1)))
+
+    def _index(self, positions: Tensor) -> Tensor:
+        """(2, H, W) whole positions in the frame -> (H, W) int32 places in a flat frame."""
+        # half as wide as what torch takes by default: moving numbers is what costs here
+        x, y = positions.int()
+        return y.mul_(self._size_hw[1]).add_(x)
 
     def _worn(self, index: Tensor, keeps: Tensor) -> Tensor:
         """(H, W) bool: the squares that are to be drawn anew, given where each pixel's value came from."""
         height, width = self._size_hw
-        granted = self._granted.flatten()[index] + (~keeps).float()
+        granted = self._granted.flatten().index_select(0, index.flatten()).view_as(self._granted).add_(~keeps)
         squares = torch.nn.functional.avg_pool2d(
             granted[None, None], self._grain, ceil_mode=True, count_include_pad=False
         )[0, 0]
@@ -210,12 +220,14 @@ def _one_claim_per_source(index: Tensor, valid: Tensor, remainder: Tensor) -> Te
     The choice is a minimum over integer keys, so that it does not depend on the order of parallel writes.
     """
     count = index.numel()
-    distance = (remainder.abs().amax(0).clamp(max=1) * 1024).long()
-    key = (distance * count + torch.arange(count, device=index.device).reshape(index.shape)).flatten()
-    key[~valid.flatten()] = torch.iinfo(torch.long).max
-    best = torch.full((count,), torch.iinfo(torch.long).max, device=index.device)
-    best.scatter_reduce_(0, index.flatten(), key, reduce="amin")
-    return (best[index.flatten()] == key).reshape(index.shape)
+    kind = torch.int if 1025 * count <= torch.iinfo(torch.int).max else torch.long
+    distance = (remainder.abs().amax(0).clamp_(max=1) * 1024).to(kind)
+    key = distance.mul_(count).flatten().add_(torch.arange(count, dtype=kind, device=index.device))
+    key.masked_fill_(~valid.flatten(), torch.iinfo(kind).max)
+    best = torch.full_like(key, torch.iinfo(kind).max)
+    source = index.flatten().long()
+    best.scatter_reduce_(0, source, key, reduce="amin")
+    return (best.take(source) == key).reshape(index.shape)
 
 
 FIELDS: dict[str, type[NoiseField]] = {

@@ -16,12 +16,11 @@ Not here: files (run.py), what a stage does (its module), printing (cli).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +28,7 @@ from torch import Tensor
 
 from anonymotion import masks
 from anonymotion.backbone import Backbone
-from anonymotion.chunks import HiddenChunk, hidden_shares
+from anonymotion.chunks import FrameLike, HiddenChunk, grouped, hidden_shares
 from anonymotion.compositor import composite
 from anonymotion.continuity import Continuity, Found, dilate_with_motion
 from anonymotion.device import choose_device, is_out_of_memory
@@ -44,10 +43,9 @@ from anonymotion.policy import Policy
 from anonymotion.presets import Settings
 from anonymotion.results import Coverage, Stopwatch
 from anonymotion.saliency import aggregate
+from anonymotion.scheduler import ahead
 from anonymotion.template_bank import BankBuilder, build_bank
 from anonymotion.templates import TemplateLibrary
-
-FrameLike = TypeVar("FrameLike", bound=np.ndarray | Tensor)
 
 # Full-size planes are kept for each frame of a chunk: this bounds them to a few hundred MB.
 CHUNK_PIXELS = 4_000_000
@@ -56,11 +54,16 @@ MAX_CHUNK_FRAMES = 8
 
 @dataclass
 class RunState:
-    """What is carried from chunk to chunk: frames held back, the last frame, and edits and noise of this run alone."""
+    """What is carried from chunk to chunk: frames held back, the last frame, and edits and noise of this run alone.
+
+    needs_last: somebody has to know which frame is the last.  kind: of array, that frames come as.
+    """
 
     continuity: Continuity
     keys: KeyFrames
+    needs_last: bool = False
     editor: Editor | None = None
+    kind: type = np.ndarray
     previous: Tensor | None = None
     noise: NoiseField | None = None
 
@@ -192,9 +195,10 @@ class Hider:
         has ended.  Each call is a run of its own, with new noise.  times: of each frame when it appears and when it
         goes, in seconds after the first; a policy with spans needs them.
         """
-        for chunk, kind in self._batches(frames, times):
+        state = self._new_run(times)
+        for chunk in self._chunks(frames, state):
             for image in chunk.output.cpu():
-                yield image.numpy() if issubclass(kind, np.ndarray) else image
+                yield image.numpy() if issubclass(state.kind, np.ndarray) else image
 
     def saliency(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """For each frame, (H, W, 3) uint8, the frame and its saliency planes, (A, H, W) float32 in [0, 1].
@@ -203,61 +207,57 @@ class Hider:
         """
         if not self.attributes:
             raise SettingsError("no attributes are named, only shapes, masks or the whole frame: name some to find")
-        for batch, _ in self._grouped(frames):
+        for batch, _ in grouped(frames, MAX_CHUNK_FRAMES, CHUNK_PIXELS):
             chunk = self._to_chunk(batch, None)
             planes = self.matcher.find(chunk).saliency
             yield from zip(batch, planes.cpu().numpy(), strict=True)
 
     def explain(
-        self, frames: Iterable[FrameLike], times: Iterable[tuple[Seconds, Seconds]] | None = None
-    ) -> Iterator[HiddenChunk]:
-        """As `hide`, but with saliency, mask, flow and noise of every frame, in chunks on the device."""
-        for chunk, _ in self._batches(frames, times):
-            yield chunk
+        self,
+        frames: Iterable[FrameLike],
+        times: Iterable[tuple[Seconds, Seconds]] | None = None,
+        *,
+        overlap: bool = False,
+    ) -> Generator[HiddenChunk, None, None]:
+        """As `hide`, but with saliency, mask, flow and noise of every frame, in chunks on the device.
 
-    def _batches(
-        self, frames: Iterable[FrameLike], times: Iterable[tuple[Seconds, Seconds]] | None
-    ) -> Iterator[tuple[HiddenChunk, type]]:
+        overlap: work on the next chunks in threads, where `frames` is read then, while this one is used; the result is
+        the same.  The threads have ended when the generator has, or is closed.
+        """
+        yield from self._chunks(frames, self._new_run(times), overlap=overlap)
+
+    def _new_run(self, times: Iterable[tuple[Seconds, Seconds]] | None) -> RunState:
         by_threshold, reach = self.matcher.decides_by_threshold, self.settings.look_ahead
         # what is to stay visible is not carried along the flow: it has to be found where it is
         every = self.settings.every if by_threshold and not self.kept else "1"
-        state = RunState(Continuity(reach if by_threshold else 0), KeyFrames(every, reach))
-        if self.policy.edits:
-            state.editor = Editor(self.policy, times)
-        kind: type = np.ndarray
-        for batch, last in self._grouped(frames, ahead=every != "1"):
-            kind = type(batch[0])
+        editor = Editor(self.policy, times) if self.policy.edits else None
+        return RunState(Continuity(reach if by_threshold else 0), KeyFrames(every, reach), every != "1", editor)
+
+    def _chunks(self, frames: Iterable[FrameLike], state: RunState, *, overlap: bool = False) -> Iterator[HiddenChunk]:
+        """The whole picture, its halves one after the other or each in a thread."""
+        found = self._found(frames, state)
+        if not overlap:
+            yield from self._hidden(found, state)
+            return
+        with ahead(found, "find") as ready, ahead(self._hidden(ready, state), "cover") as chunks:
+            yield from chunks
+
+    def _found(self, frames: Iterable[FrameLike], state: RunState) -> Generator[Found, None, None]:
+        for batch, last in grouped(frames, MAX_CHUNK_FRAMES, CHUNK_PIXELS, ahead=state.needs_last):
+            state.kind = type(batch[0])
             chunk = self._to_chunk(batch, state.previous)
             with self._enough_memory(chunk):
                 found = self._find(chunk, state, last=last)
                 with self.stopwatch("mask"):
                     ready = state.continuity.push(found)
-            for part in ready:
-                yield self._cover(part, state), kind
-        for part in state.continuity.flush():
-            yield self._cover(part, state), kind
+            yield from ready
+        yield from state.continuity.flush()
+
+    def _hidden(self, found: Iterable[Found], state: RunState) -> Generator[HiddenChunk, None, None]:
+        for part in found:
+            yield self._cover(part, state)
         if state.editor is not None:
             state.editor.finish()
-
-    @staticmethod
-    def _grouped(frames: Iterable[FrameLike], *, ahead: bool = False) -> Iterator[tuple[list[FrameLike], bool]]:
-        """As many frames at a time as their size allows, and whether they are known to be the last.
-
-        ahead: take one frame more before giving them, to know that.
-        """
-        iterator = iter(frames)
-        first = next(iterator, None)
-        while first is not None:
-            if len(first.shape) != 3 or 0 in first.shape:
-                raise SettingsError(f"a frame of shape {tuple(first.shape)} was given: expected (H, W, 3) uint8 RGB")
-            size = max(1, min(MAX_CHUNK_FRAMES, CHUNK_PIXELS // (first.shape[0] * first.shape[1])))
-            batch = [first, *islice(iterator, size - 1)]
-            if ahead:
-                first = next(iterator, None)
-                yield batch, first is None
-            else:
-                yield batch, False
-                first = next(iterator, None)
 
     def _to_chunk(self, batch: list[FrameLike], previous: Tensor | None) -> Tensor:
         # a copy only where torch needs one: reversed channels, read-only or mapped memory

@@ -5,6 +5,7 @@ Not here: printing (cli), the audit report, masks and dumps (exports).
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,10 +31,11 @@ ProgressCallback = Callable[[Progress], None]
 
 
 class Stopwatch:
-    """Seconds per named stage; stages do not overlap."""
+    """Seconds of the clock per named stage; stages of several threads overlap."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -42,7 +44,9 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+            spent = time.perf_counter() - start
+            with self._lock:
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
 
     def iterate(self, stage: str, items: Iterator[Item]) -> Iterator[Item]:
         """The same items; the time spent waiting for each counts as `stage`."""
@@ -104,8 +108,8 @@ class HideResult:
     output: the path that was asked for.  frames: how many were written.  attributes: empty where a comparison
     method covered the whole frame.  mask: where it came from.  not_for_release: why the output must
     not be published (empty if there is no known reason).  notes: sentences about what was dropped or changed.
-    seconds: wall time in all and per stage.  policy: what it said, which parts arguments set, and what it took away
-    from the masks (`given_back`); empty without one.
+    seconds: wall time in all and per stage; stages overlap, so together they may be more.  policy: what it said, which
+    parts arguments set, and what it took away from the masks (`given_back`); empty without one.
     """
 
     output: str

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -35,7 +35,11 @@ from anonymotion.results import (
     SaliencyResult,
     library_versions,
 )
+from anonymotion.scheduler import ahead
 from anonymotion.target import HiddenFolder, commit_all
+
+DECODED_AHEAD = 4
+"""Frames that wait to be looked at."""
 
 VOICES = "The audio was kept: voices identify people (--audio drop leaves it out)."
 UNTRIED = (
@@ -154,7 +158,9 @@ def hide_video(
             masks = stack.enter_context(HiddenFolder(files.masks, force=files.force))
         if files.dump is not None:
             dump = stack.enter_context(HiddenFolder(files.dump, DUMP_FILES, force=files.force, private=True))
+        loading = time.perf_counter()
         hider = Hider(attributes, preset, policy=policy, **options)
+        hider.stopwatch.seconds["load"] = time.perf_counter() - loading
         report = None
         if files.report is not None:
             report = Report(files.report, source, hider, force=files.force, thumbnails=files.report_thumbnails)
@@ -199,21 +205,24 @@ def _hide_frames(
     coverage, given_back = Coverage(hider.attributes), GivenBack()
     pending: deque[video.Frame] = deque()
     moments: deque[tuple[Fraction, Fraction]] = deque()
-    decoded = hider.stopwatch.iterate("decode", iter(reader))
-    times = None
+    decoded, times = hider.stopwatch.iterate("decode", iter(reader)), None
     if hider.policy.needs_times:
         decoded, times = _timed(decoded, moments, reader.info.frame_rate), iter(moments.popleft, None)
-    for chunk in hider.explain(_recorded(decoded, pending), times):
-        for extra in extras:
-            extra.write(chunk)
-        hider.measure(chunk, coverage)
-        if chunk.edits is not None:
-            given_back.add(chunk.edits)
-        with hider.stopwatch("encode"):
-            for image, mask in zip(chunk.output.cpu().numpy(), chunk.alpha.cpu().numpy(), strict=True):
-                writer.write(image, pending.popleft(), mask)
-        if progress is not None:
-            progress(Progress(coverage.frames, reader.info.frame_count))
+    with (
+        ahead(_recorded(decoded, pending), "decode", DECODED_AHEAD) as images,
+        closing(hider.explain(images, times, overlap=True)) as chunks,
+    ):
+        for chunk in chunks:
+            for extra in extras:
+                extra.write(chunk)
+            hider.measure(chunk, coverage)
+            if chunk.edits is not None:
+                given_back.add(chunk.edits)
+            with hider.stopwatch("encode"):
+                for image, mask in zip(chunk.output.cpu().numpy(), chunk.alpha.cpu().numpy(), strict=True):
+                    writer.write(image, pending.popleft(), mask)
+            if progress is not None:
+                progress(Progress(coverage.frames, reader.info.frame_count))
     return coverage, given_back
 
 
@@ -331,7 +340,7 @@ def _warnings(hider: Hider, audio: str) -> list[str]:
     return [*([VOICES] if audio == "copy" else []), *([UNTRIED] if chosen_for_another and by_threshold else [])]
 
 
-def _recorded(frames: Iterator[video.Frame], pending: deque[video.Frame]) -> Iterator[np.ndarray]:
+def _recorded(frames: Iterator[video.Frame], pending: deque[video.Frame]) -> Generator[np.ndarray, None, None]:
     """The images of `frames`; each frame is put into `pending`, so that its time is there when it is written."""
     for frame in frames:
         pending.append(frame)
