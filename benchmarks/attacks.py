@@ -4,8 +4,8 @@ Each clip is masked once in its own size, scaled to a short side of 224 (the pap
 under the same mask, and attacked before encoding and after the default encoder.  What is done is kept per clip and
 method in DIR, and a run that was interrupted goes on there.  `--train` trains an inverting network per method on the
 clips of the other half, `--faces` asks a face network who it is, `--averaging` runs only the attacks that get better
-with more frames, `--tables` writes `attacks.csv`, `attacks.md` and a sheet of recovered crops per method, of all that
-is in DIR.
+with more frames, `--repeats` hides each clip again with new noise, `--tables` writes `attacks.csv`, `attacks.md` and
+a sheet of recovered crops per method, of all that is in DIR.
 
 DIR shows the clips: it is not for release.
 
@@ -21,24 +21,39 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from attacking import faces, tables, training
+from attacking import faces, repeats, tables, training
 from attacking.cells import METHODS, STAGES, Cell, path_of, save
 from attacking.clips import concealment_of, name_of, prepared, scene_of, stretch_of, whole_frame
 from instruments import default_folder
 
 from anonymotion.attacks import evidence
-from anonymotion.attacks.chance import Unrelated
-from anonymotion.attacks.evidence import View
+from anonymotion.attacks.chance import Concealment, Unrelated
+from anonymotion.attacks.evidence import Scene, View
 from anonymotion.attacks.examine import judged, scores_of
 from anonymotion.attacks.inverter import pair_of, what_it_sees
-from anonymotion.attacks.outline import silhouette_overlap
-from anonymotion.attacks.recovery import attacks_for
+from anonymotion.attacks.recovery import Attack, attacks_for
 from anonymotion.attacks.scores import Score
 
 CROP_SIDE = 112  # less than in the command: fifty outputs of every method and clip are made
 TRAINING_PAIRS = 10
 NOTHING_DONE = "none (as it is)"
 OF_MANY_FRAMES = (*tables.AVERAGES, "average, non-local means", "average, total variation")
+
+
+def attacks_of(concealment: Concealment, scene: Scene, arguments: argparse.Namespace) -> dict[str, Attack]:
+    """The attacks on a method's output that were asked for."""
+    attacks = attacks_for(concealment.settings.method, scene.frame_hw)
+    return {name: attacks[name] for name in (NOTHING_DONE, *OF_MANY_FRAMES)} if arguments.averaging else attacks
+
+
+def repeated(clip: Path, method: str, kept: dict[str, np.ndarray], arguments: argparse.Namespace) -> None:
+    """Hide a clip again and again, and attack all outputs."""
+    scene = scene_of(kept, stretch_of(kept), METHODS[method].weights)
+    concealment = concealment_of(method)
+    path, attacks = repeats.path_of(arguments.out, name_of(clip), method), attacks_of(concealment, scene, arguments)
+    if concealment.settings.composite == "replace":
+        attacks.update(repeats.WITHOUT_RIM)
+    repeats.run(path, name_of(clip), method, scene, concealment, attacks, arguments.repeats)
 
 
 def attacked(clip: Path, method: str, kept: dict[str, np.ndarray], arguments: argparse.Namespace) -> None:
@@ -54,9 +69,7 @@ def attacked(clip: Path, method: str, kept: dict[str, np.ndarray], arguments: ar
     content = Unrelated(seed=3)
     before = concealment.view(scene, hidden, known, content)
     views = {"before": before, "after": View(scene, concealment.encoded(hidden), before.noise, before.others)}
-    attacks = attacks_for(concealment.settings.method, scene.frame_hw)
-    if arguments.averaging:
-        attacks = {name: attacks[name] for name in (NOTHING_DONE, *OF_MANY_FRAMES)}
+    attacks = attacks_of(concealment, scene, arguments)
     chance: dict[str, dict[str, list[Score]]] = {"before": {}, "after": {}}
     seen: dict[str, list[np.ndarray]] = {"before": [], "after": []}
     pairs = {stage: [pair_of(view, scene.original[scene.reference])] for stage, view in views.items()}
@@ -78,7 +91,6 @@ def attacked(clip: Path, method: str, kept: dict[str, np.ndarray], arguments: ar
         truth=scene.truth,
         core=scene.core,
         uncovered=scene.uncovered_share,
-        silhouette=silhouette_overlap(views["after"], concealment.settings),
         colour={
             "original": scene.original[scene.reference],
             **{stage: view.hidden[scene.reference] for stage, view in views.items()},
@@ -119,6 +131,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60, help="frames of each clip")
     parser.add_argument("--nulls", type=int, default=50)
     parser.add_argument("--averaging", action="store_true", help="only the attacks that get better with more frames")
+    parser.add_argument("--repeats", type=int, default=0, help="further outputs of each clip, with new noise each")
     parser.add_argument("--train", action="store_true", help="train an inverting network per method")
     parser.add_argument("--steps", type=int, default=400, help="of that training")
     parser.add_argument("--gallery", type=Path, nargs="*", default=[], metavar="CLIP", help="further clips with faces")
@@ -134,6 +147,8 @@ def main() -> None:
         kept = prepared(clip, arguments, weights)
         for method in arguments.methods:
             attacked(clip, method, kept, arguments)
+            if arguments.repeats:
+                repeated(clip, method, kept, arguments)
     names = [name_of(clip) for clip in arguments.clips]
     if arguments.train:
         training.run(arguments.out, names, arguments.methods, arguments.steps)

@@ -62,10 +62,11 @@ class Seen:
     @classmethod
     def of(cls, hidden: np.ndarray, noise: str, somebody: np.ndarray, true_flow: np.ndarray) -> tuple[Seen, np.ndarray]:
         """Compare an encoded clip, (T, H, W, 3) uint8, with where somebody is; also gives the outlines."""
-        outlines = visible.outline_of(hidden, settings_for("strict", noise=noise))
+        settings = settings_for("strict", noise=noise)
+        outlines = visible.outline_of(hidden, settings)
         pixels, region = visible.motion_agreement(seen_flow(hidden), true_flow, somebody)
-        there = visible.sees_somebody(somebody)
-        found = int((visible.sees_somebody(outlines) & there).sum())
+        there = somebody.any((1, 2))
+        found = int((visible.sees_somebody(outlines, settings) & there).sum())
         return cls(
             len(hidden), float(somebody.mean()), overlap(outlines, somebody), int(there.sum()), found, pixels, region
         ), outlines
@@ -85,7 +86,8 @@ def clip_rows(clip: Path, arguments: argparse.Namespace) -> tuple[int, int]:
         hidden = concealment.encoded(concealment.hide(scene.original, scene, concealment.noise(scene)))
         seen, _ = Seen.of(hidden, noise, scene.alpha >= 0.5, kept["backward"])
         print(f"| {name_of(clip)}, {name} | {seen.row()} |", flush=True)
-    mistaken = visible.sees_somebody(visible.outline_of(scene.original, settings_for("strict")))
+    settings = settings_for("strict")
+    mistaken = visible.sees_somebody(visible.outline_of(scene.original, settings), settings)
     return int(mistaken.sum()), len(mistaken)
 
 

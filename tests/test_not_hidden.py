@@ -49,9 +49,9 @@ def test_overlap_counts_all_frames() -> None:
 
 
 def test_somebody_is_large_enough() -> None:
-    speck = np.zeros((2, *SIZE), bool)
-    speck[0, :6, :6], speck[1, :7, :7] = True, True
-    assert visible.sees_somebody(speck).tolist() == [False, True]
+    seen = np.zeros((3, *SIZE), bool)
+    seen[0, 10:25, 10:25], seen[1, 10:26, 10:26], seen[2, :, 40:50] = True, True, True
+    assert visible.sees_somebody(seen, SETTINGS).tolist() == [False, True, False]
 
 
 def test_motion_agrees_with_itself_not_with_chance_and_only_inside() -> None:

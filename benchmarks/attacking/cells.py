@@ -48,8 +48,8 @@ class Cell:
 
     stages: `before` and `after` encoding.  seen: what an inverting network sees, (4, h, w) uint8, of the real output
     and then of every output by chance.  pairs: to train on, the real one first.  truth, core: of the reference frame.
-    uncovered: see Scene.uncovered_share.  silhouette: see silhouette_overlap.  colour: the reference frame, (h, w, 3)
-    uint8, of the original and as each stage shows it.
+    uncovered: see Scene.uncovered_share.  colour: the reference frame, (h, w, 3) uint8, of the original and as each
+    stage shows it.
     """
 
     clip: str
@@ -60,7 +60,6 @@ class Cell:
     truth: np.ndarray
     core: np.ndarray
     uncovered: float
-    silhouette: float
     colour: dict[str, np.ndarray]
 
 

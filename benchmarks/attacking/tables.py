@@ -17,7 +17,7 @@ from anonymotion import overlays
 from anonymotion.attacks.page import shown
 from anonymotion.attacks.recovery import RIM
 from anonymotion.attacks.scores import Finding
-from attacking import faces
+from attacking import faces, repeats
 from attacking.cells import STAGES, Cell, load, path_of
 
 Cells = dict[str, dict[str, Cell]]
@@ -37,6 +37,9 @@ def write(folder: Path, names: Sequence[str], methods: Sequence[str]) -> None:
     parts += [_verdicts(cells), _averaging(cells), _clips(cells)]
     if (folder / "faces.csv").exists():
         parts.append(_faces(folder / "faces.csv", list(cells)))
+    if again := list(repeats.table_rows(folder, STAGES)):
+        head = ("method", "", "attack", "clips", "outputs", "mean NCC", "mean |NCC|", "of chance")
+        parts.append(_table(head, again))
     (folder / "attacks.md").write_text("\n\n".join(parts) + "\n")
     for method, found in cells.items():
         _sheet(found).save(folder / f"sheet.{method.replace(', ', '-')}.png")
@@ -115,15 +118,15 @@ def _averaging(cells: Cells) -> str:
 
 
 def _clips(cells: Cells) -> str:
-    """What is not hidden, per clip, of the first method."""
+    """Where the masks let something through, per clip, of the first method."""
     by_clip = next(iter(cells.values()))
     rows = []
     for clip, cell in by_clip.items():
         rim = [entry for entry in cell.stages["after"].findings if entry.attack == RIM]
         size = f"{cell.truth.shape[1]}x{cell.truth.shape[0]}"
         leak = f"{rim[0].score.ncc:.2f} ({rim[0].ncc_range.low:.2f} to {rim[0].ncc_range.high:.2f})" if rim else "-"
-        rows.append((clip, size, str(int(cell.core.sum())), f"{cell.silhouette:.2f}", f"{cell.uncovered:.0%}", leak))
-    head = ("clip", "crop", "core pixels", "silhouette IoU", "leaves the mask", "rim NCC (chance)")
+        rows.append((clip, size, str(int(cell.core.sum())), f"{cell.uncovered:.0%}", leak))
+    head = ("clip", "crop", "core pixels", "leaves the mask", "rim NCC (chance)")
     return _table(head, rows)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from anonymotion.attacks.outline import of_noise
 from anonymotion.presets import Settings
 
-SOMEBODY = 0.005  # of the frame
+SOMEBODY = 4  # grains: the side of a square that fits into the outline; coloured edges of footage are thin
 GAIT_HW = (44, 32)
 
 
@@ -25,9 +25,10 @@ def outline_of(frames: np.ndarray, settings: Settings) -> np.ndarray:
     return of_noise(frames, settings, (frames.shape[1], frames.shape[2]))
 
 
-def sees_somebody(outlines: np.ndarray) -> np.ndarray:
-    """(T,): whether an outline is large enough to be somebody."""
-    return np.asarray(outlines.mean((1, 2)) >= SOMEBODY)
+def sees_somebody(outlines: np.ndarray, settings: Settings) -> np.ndarray:
+    """(T,): whether an outline is large enough, and in one piece, to be somebody."""
+    square = np.ones((SOMEBODY * settings.grain_px(outlines.shape[1:3]),) * 2, np.uint8)
+    return np.array([cv2.erode(outline.astype(np.uint8), square).any() for outline in outlines])
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
