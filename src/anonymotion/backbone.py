@@ -248,7 +248,7 @@ class Backbone:
         """Images -> tokens with positional embedding, (T, prefix + cells, D); what timm does for stride = patch."""
         # on a CPU one by one: what a frame needs stays in its cache, and the same memory is used again
         size = 1 if self.device.type == "cpu" else len(images)
-        return torch.cat([self._tokens(part, grid) for part in images.split(size)])
+        return torch.cat([self._tokens(part, grid) for part in torch.split(images, size)])
 
     def _tokens(self, images: Tensor, grid: PatchGrid) -> Tensor:
         network = self._network

@@ -140,7 +140,7 @@ class OpenVINOEngine:
         """See Engine.run; `rotary` is None for every network that this takes."""
         requests = self._requests(wanted, tokens.shape[1], len(tokens))
         found = []
-        for part in tokens.split(len(requests)):
+        for part in torch.split(tokens, len(requests)):
             busy = requests[: len(part)]
             for request, one in zip(busy, part, strict=True):
                 request.wait()  # it may still be busy for somebody who was interrupted
@@ -166,14 +166,15 @@ class OpenVINOEngine:
     def _compile(self, model: Any, streams: int) -> list[Any]:
         low = self.name == "openvino-bf16" or (self.name == "openvino-int8" and computes_bf16())
         threads = torch.get_num_threads()
+        streams = min(streams, threads)
         options = {
-            "NUM_STREAMS": min(streams, threads),
+            "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": threads,
             # by default it is whatever the CPU is fastest with
             "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
         }
         compiled = self._openvino.Core().compile_model(model, "CPU", options)
-        return [compiled.create_infer_request() for _ in range(options["NUM_STREAMS"])]
+        return [compiled.create_infer_request() for _ in range(streams)]
 
     def _load(self, wanted: Wanted) -> Any:
         """The converted model from the cache, or made anew."""

@@ -191,7 +191,8 @@ class AccumulatedNoise(NoiseField):
         """(2, H, W) whole positions in the frame -> (H, W) int32 places in a flat frame."""
         # half as wide as what torch takes by default: moving numbers is what costs here
         x, y = positions.int()
-        return y.mul_(self._size_hw[1]).add_(x)
+        places: Tensor = y.mul_(self._size_hw[1]).add_(x)
+        return places
 
     def _worn(self, index: Tensor, keeps: Tensor) -> Tensor:
         """(H, W) bool: the squares that are to be drawn anew, given where each pixel's value came from."""

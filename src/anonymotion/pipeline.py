@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,9 @@ from anonymotion.saliency import aggregate
 from anonymotion.scheduler import ahead
 from anonymotion.template_bank import BankBuilder, build_bank
 from anonymotion.templates import TemplateLibrary
+
+# Of each frame when it appears and when it goes.
+Times = Iterable[tuple[Seconds, Seconds]]
 
 # Full-size planes are kept for each frame of a chunk: this bounds them to a few hundred MB.
 CHUNK_PIXELS = 4_000_000
@@ -186,9 +190,7 @@ class Hider:
                 "--flow-weights (RAFT-large); --preset paper-debiased needs neither"
             ) from error
 
-    def hide(
-        self, frames: Iterable[FrameLike], times: Iterable[tuple[Seconds, Seconds]] | None = None
-    ) -> Iterator[FrameLike]:
+    def hide(self, frames: Iterable[FrameLike], times: Times | None = None) -> Iterator[FrameLike]:
         """Take frames, (H, W, 3) uint8 RGB of one size, numpy or torch; give as many of the same kind.
 
         Streams: a frame comes out once its chunk is full and the `look_ahead` frames after it are there, or the input
@@ -213,11 +215,7 @@ class Hider:
             yield from zip(batch, planes.cpu().numpy(), strict=True)
 
     def explain(
-        self,
-        frames: Iterable[FrameLike],
-        times: Iterable[tuple[Seconds, Seconds]] | None = None,
-        *,
-        overlap: bool = False,
+        self, frames: Iterable[FrameLike], times: Times | None = None, *, overlap: bool = False
     ) -> Generator[HiddenChunk, None, None]:
         """As `hide`, but with saliency, mask, flow and noise of every frame, in chunks on the device.
 
@@ -226,7 +224,7 @@ class Hider:
         """
         yield from self._chunks(frames, self._new_run(times), overlap=overlap)
 
-    def _new_run(self, times: Iterable[tuple[Seconds, Seconds]] | None) -> RunState:
+    def _new_run(self, times: Times | None) -> RunState:
         by_threshold, reach = self.matcher.decides_by_threshold, self.settings.look_ahead
         # what is to stay visible is not carried along the flow: it has to be found where it is
         every = self.settings.every if by_threshold and not self.kept else "1"
@@ -245,17 +243,20 @@ class Hider:
     def _found(self, frames: Iterable[FrameLike], state: RunState) -> Generator[Found, None, None]:
         for batch, last in grouped(frames, MAX_CHUNK_FRAMES, CHUNK_PIXELS, ahead=state.needs_last):
             state.kind = type(batch[0])
-            chunk = self._to_chunk(batch, state.previous)
-            with self._enough_memory(chunk):
-                found = self._find(chunk, state, last=last)
-                with self.stopwatch("mask"):
-                    ready = state.continuity.push(found)
-            yield from ready
+            yield from self._searched(batch, state, last=last)
         yield from state.continuity.flush()
 
+    def _searched(self, batch: list[FrameLike], state: RunState, *, last: bool) -> list[Found]:
+        """The next frames searched; those, of these and of earlier ones, whose mask is final."""
+        chunk = self._to_chunk(batch, state.previous)
+        with self._enough_memory(chunk):
+            found = self._find(chunk, state, last=last)
+            with self.stopwatch("mask"):
+                return state.continuity.push(found)
+
     def _hidden(self, found: Iterable[Found], state: RunState) -> Generator[HiddenChunk, None, None]:
-        for part in found:
-            yield self._cover(part, state)
+        # nothing here holds on to a chunk while the next one is waited for
+        yield from map(partial(self._cover, state=state), found)
         if state.editor is not None:
             state.editor.finish()
 

@@ -223,6 +223,7 @@ def _hide_frames(
                     writer.write(image, pending.popleft(), mask)
             if progress is not None:
                 progress(Progress(coverage.frames, reader.info.frame_count))
+            del chunk  # it is large, and the next one may be long in coming
     return coverage, given_back
 
 
