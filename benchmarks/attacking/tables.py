@@ -38,7 +38,7 @@ def write(folder: Path, names: Sequence[str], methods: Sequence[str]) -> None:
     if (folder / "faces.csv").exists():
         parts.append(_faces(folder / "faces.csv", list(cells)))
     if again := list(repeats.table_rows(folder, STAGES)):
-        head = ("method", "", "attack", "clips", "outputs", "mean NCC", "mean |NCC|", "of chance")
+        head = ("method", "", "attack", "clips", "outputs", "mean NCC", "mean absolute NCC", "of unrelated content")
         parts.append(_table(head, again))
     (folder / "attacks.md").write_text("\n\n".join(parts) + "\n")
     for method, found in cells.items():
