@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from anonymotion.backbone import Backbone
 from anonymotion.cli import app
 from anonymotion.errors import SettingsError
-from anonymotion.pipeline import Hider
+from anonymotion.presets import settings_for
 from anonymotion.research.claims import CLAIMS, Question, soft_iou, source_pictures
 from anonymotion.research.looks import OnePass
+from anonymotion.research.maps import MapMaker
 from anonymotion.research.pictures import figure_4, figure_6
 from anonymotion.templates import TemplateLibrary
 
@@ -139,13 +140,14 @@ def test_questions_that_mean_nothing_are_refused(clips: tuple[Path, ...]) -> Non
 
 
 def test_figures_4_and_6_show_every_attribute_and_method(ask: Callable[..., Question]) -> None:
-    hider = Hider("person", "strict", device="cpu", **SETTINGS)
-    drawn = figure_4([("one", patchwork((70, 84), seed=1)), ("two", patchwork((300, 200), seed=2))], hider, ["hair"])
+    question = ask(attributes="hair", methods=("strict", "iid"))
+    settings = settings_for("strict", **{**SETTINGS, "contrast": "0.02"})  # type: ignore[arg-type]
+    images = [("one", patchwork((70, 84), seed=1)), ("two", patchwork((300, 200), seed=2))]
+    drawn = figure_4(images, MapMaker(settings, question.network()), ["hair", "leg"])
     assert drawn.numbers is not None
     assert len(drawn.numbers.headings) == 9 + 2
     assert all(0 <= cell.value <= 1 for row in drawn.numbers.rows for cell in row.cells)  # type: ignore[operator]
     assert len(drawn.figure.axes) == 2 * 12 + 1
-    question = ask(attributes="hair", methods=("strict", "iid"))
     clip = next(question.hidden())
     pictures = figure_6(clip, question.estimators()["dis"])
     titles = [axes.get_title() for axes in pictures.figure.axes]

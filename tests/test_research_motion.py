@@ -96,6 +96,9 @@ def test_tables_hold_means_over_clips_and_the_ratio_to_iid() -> None:
     assert ratio.rows[0].cells[0].value == pytest.approx(0.5)
     assert "nothing was masked in c: not in the means inside" in inside.notes
     assert inside.rank(0, inside.rows[0]) == 0
+    joined = motion.beside([inside, outside, ratio])
+    assert [heading.text.split(":")[0] for heading in joined.headings] == [t.title for t in (inside, outside, ratio)]
+    assert [cell.value for cell in joined.rows[0].cells] == pytest.approx([2.0, 0.4, 0.5])
 
 
 def folder(path: Path, count: int) -> Path:

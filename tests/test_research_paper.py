@@ -24,8 +24,8 @@ TINY += ("training.tensorboard=false", "input.frames=4", "input.crop=32", "priva
 
 
 def test_there_is_a_file_for_each_table() -> None:
-    expected = [f"{name}_table{number}" for name in ("ipn", "kth", "sbu", "weizmann") for number in (1, 2)]
-    assert [file.stem for file in FILES] == expected
+    expected = {f"{name}_table{number}" for name in ("ipn", "kth", "sbu", "weizmann") for number in (1, 2)}
+    assert expected <= {file.stem for file in FILES}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -36,7 +36,8 @@ def test_an_experiment_names_what_there_is(file: Path) -> None:
             assert column.copies.format(method=method.name).removesuffix("+neutral").partition("@")[0] in RECIPES
     assert experiment.needs
     assert experiment.takes
-    assert len(experiment.seeds) >= 3
+    trained = {name for column in experiment.columns for name in column.networks} - PROBES
+    assert len(experiment.seeds) >= 3 or not trained, "probes alone have no randomness"
     assert plan(experiment)
 
 

@@ -30,6 +30,9 @@ Frames = Annotated[int, typer.Option("--frames", help="how many frames from the 
 Each = Annotated[int, typer.Option("--each", help="only every N-th clip, by name")]
 Names = Annotated[str, typer.Option("--attributes", "-a", help="what is hidden, with commas")]
 Flows = Annotated[str, typer.Option("--flow", help="estimators that see the motion, with commas: dis,raft-small")]
+FlowScale = Annotated[
+    float, typer.Option("--flow-scale", help="resize frames for the flow; 4: as the published code for small ones")
+]
 FlowFile = Annotated[Path | None, typer.Option("--flow-weights", help="weights for RAFT")]
 Methods = Annotated[str | None, typer.Option("--methods", help="instead of all, with commas: strict,iid,...")]
 Qualities = Annotated[str, typer.Option("--qualities", help="of H.264, with commas; lower is better")]
@@ -46,6 +49,7 @@ def bench_figure(
     each: Each = 1,
     attributes: Names = DEFAULT_ATTRIBUTES,
     flow: Flows = "dis",
+    flow_scale: FlowScale = 1.0,
     flow_weights: FlowFile = None,
     methods: Methods = None,
     qualities: Qualities = "13,23,33",
@@ -65,7 +69,18 @@ def bench_figure(
             drawn = [_of_run(figure, sources)]
         else:
             question = _question(
-                sources, each, frames, attributes, device, flow, flow_weights, methods, qualities, short_side, quiet
+                sources,
+                each,
+                methods,
+                qualities,
+                short_side,
+                quiet,
+                frames=frames,
+                attributes=attributes,
+                device=device,
+                flows=tuple(flow.split(",")),
+                flow_scale=flow_scale,
+                flow_weights=flow_weights,
             )
             drawn = [_figure_4(question)] if figure == "fig4" else _figure_6(question)
         for path in save(drawn, output, force=force):
@@ -94,17 +109,13 @@ def _of_run(figure: str, sources: Sequence[Path]) -> Drawn:
 def _question(
     sources: Sequence[Path],
     each: int,
-    frames: int,
-    attributes: str,
-    device: str,
-    flow: str,
-    flow_weights: Path | None,
     methods: str | None,
     qualities: str,
     short_side: int | None,
     quiet: bool,
-    **more: Any,
+    **fields: Any,
 ) -> Question:
+    """A Question from flags; `fields` are its own."""
     from anonymotion.research.claims import Question
 
     if each < 1:
@@ -113,28 +124,25 @@ def _question(
         steps = tuple(int(part) for part in qualities.split(",")) if qualities else ()
     except ValueError as error:
         raise SettingsError(f"--qualities {qualities!r} is not of the form 13,23,33") from error
-    chosen: dict[str, Any] = {} if methods is None else {"methods": tuple(methods.split(","))}
+    if methods is not None:
+        fields["methods"] = tuple(methods.split(","))
     return Question(
         tuple(sorted(sources)[::each]),
-        frames,
-        attributes,
-        device,
         settings={} if short_side is None else {"short_side": short_side},
-        flows=tuple(flow.split(",")),
-        flow_weights=flow_weights,
         qualities=steps,
         clip_done=None if quiet else lambda name: tell(f"{name} is done"),
-        **chosen,
-        **more,
+        **fields,
     )
 
 
 def _figure_4(question: Question) -> Drawn:
-    from anonymotion.pipeline import Hider
+    from anonymotion.presets import settings_for
+    from anonymotion.research.maps import MapMaker
     from anonymotion.research.pictures import figure_4, middle_frame
 
-    hider = Hider("person", "strict", device=question.device, **question.settings)
-    return figure_4([(path.stem, middle_frame(path)) for path in question.clips], hider, question.attributes.split(","))
+    maker = MapMaker(settings_for("strict", **question.settings), question.network())
+    combined = maker.library.expand(question.attributes.split(","))
+    return figure_4([(path.stem, middle_frame(path)) for path in question.clips], maker, combined)
 
 
 def _figure_6(question: Question) -> list[Drawn]:
@@ -155,6 +163,7 @@ def bench_claim(
     each: Each = 1,
     attributes: Names = DEFAULT_ATTRIBUTES,
     flow: Flows = "dis",
+    flow_scale: FlowScale = 1.0,
     flow_weights: FlowFile = None,
     backbone_weights: Annotated[
         Path | None, typer.Option("--backbone-weights", help="of preset paper, for runtime")
@@ -175,9 +184,20 @@ def bench_claim(
         if claim not in CLAIMS:
             raise SettingsError(f"claim {claim!r} is not known: use one of {', '.join(CLAIMS)}")
         _check_file(output, shape, force)
-        more = {"backbone_weights": backbone_weights}
         question = _question(
-            clips, each, frames, attributes, device, flow, flow_weights, methods, qualities, short_side, quiet, **more
+            clips,
+            each,
+            methods,
+            qualities,
+            short_side,
+            quiet,
+            frames=frames,
+            attributes=attributes,
+            device=device,
+            flows=tuple(flow.split(",")),
+            flow_scale=flow_scale,
+            flow_weights=flow_weights,
+            backbone_weights=backbone_weights,
         )
         _give(CLAIMS[claim].measure(question), shape, output, force)
 

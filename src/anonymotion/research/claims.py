@@ -43,7 +43,7 @@ class Question:
 
     clips: videos or folders of frames.  frames: how many from the middle of each.  attributes: names with commas.
     settings: changed fields of `Settings` of the presets.  flow_weights: of RAFT, backbone_weights: of preset paper.
-    flows: estimators that motion is seen by.  clip_done: told after each clip.
+    flows: estimators that motion is seen by, flow_scale: how frames are resized for them.  clip_done: told of each.
     """
 
     clips: tuple[Path, ...]
@@ -52,6 +52,7 @@ class Question:
     device: str = "auto"
     settings: Mapping[str, Any] = field(default_factory=dict)
     flows: tuple[str, ...] = ("dis",)
+    flow_scale: float = 1.0
     flow_weights: Path | None = None
     backbone_weights: Path | None = None
     methods: tuple[str, ...] = motion.HIDING + motion.COMPARED
@@ -79,7 +80,8 @@ class Question:
         """Flow by name; the weights are for those that have some."""
         device = choose_device(self.device).device
         return {
-            name: load_flow(name, device, self.flow_weights if name.startswith("raft") else None) for name in self.flows
+            name: load_flow(name, device, self.flow_weights if name.startswith("raft") else None, scale=self.flow_scale)
+            for name in self.flows
         }
 
     def seen(self, looks: Sequence[Look]) -> Iterator[tuple[str, list[Seen]]]:

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +49,7 @@ STYLE: dict[str, Any] = {
     "svg.hashsalt": "anonymotion",  # the same numbers give the same file
 }
 PNG_DPI = 110
+MOST_UPRIGHT, LABEL_LETTERS = 6, 16  # more labels than this are turned; a line of an upright one
 
 
 @dataclass(frozen=True)
@@ -162,27 +164,29 @@ def bars(
         axes.vlines([e[0] for e in ends], [e[1] for e in ends], [e[2] for e in ends], color=BLACK, linewidth=1)
         if references and name in references:
             axes.axhline(factor * references[name], color=colour, linestyle=DASHES[1], linewidth=1)
-    axes.set_xticks(range(len(labels)), labels, rotation=35 if max(map(len, labels)) > 8 else 0)
-    for text in axes.get_xticklabels():
-        text.set_horizontalalignment("right" if text.get_rotation() else "center")
+    if len(labels) > MOST_UPRIGHT and max(map(len, labels)) > LABEL_LETTERS // 2:
+        turned: dict[str, Any] = {"rotation": 35, "horizontalalignment": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(range(len(labels)), labels, **turned)
+    else:
+        axes.set_xticks(range(len(labels)), [fill(label, LABEL_LETTERS) for label in labels])
     axes.grid(axis="y", linewidth=0.4, color="0.85")
 
 
 def lines(axes: Axes, x: np.ndarray, series: Mapping[str, np.ndarray], emphasised: Callable[[str], bool]) -> None:
     """Lines over x, (K,): per series (K,) values, apart by colour, dash and marker; those that matter most are wide."""
-    # seven colours and five dashes: 35 series before two look alike
-    styles = islice(zip(cycle(PALETTE), cycle(DASHES), cycle(MARKERS), strict=False), len(series))
+    # colour and dash repeat after 12 series, with another marker; black is kept for those that matter
+    styles = islice(zip(cycle(PALETTE[:-1]), cycle(DASHES[1:]), cycle(MARKERS), strict=False), len(series))
     for (name, values), (colour, dash, marker) in zip(series.items(), styles, strict=True):
         wide = emphasised(name)
         axes.plot(
             x,
             values,
-            color=colour,
-            linestyle=dash,
+            color=BLACK if wide else colour,
+            linestyle=DASHES[0] if wide else dash,
             marker=marker,
             markersize=4.5 if wide else 3.5,
             markevery=max(1, len(x) // 4),
-            linewidth=2.4 if wide else 1.1,
+            linewidth=2.6 if wide else 1.1,
             zorder=3 if wide else 2,
             label=name,
         )

@@ -72,7 +72,8 @@ def _bar_figure(summary: Summary, name: str, title: str, rows: Sequence[MethodRo
             axes.set_ylim(0, 108)
             axes.set_ylabel("top-1 accuracy, %")
             axes.set_title(f"{threat} (dashed: on the source)", fontsize=9)
-        axes.legend(ncols=len(columns), loc="upper center", bbox_to_anchor=(0.5, -0.32), frameon=False, fontsize=8)
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(columns), frameon=False, fontsize=8)
         figure.suptitle(title)
     return Drawn(name, figure, _table(summary, title, (source, *rows), threats))
 

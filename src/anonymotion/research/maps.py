@@ -28,7 +28,7 @@ from anonymotion.flow import FlowEstimator, flow_to_previous, load_flow
 from anonymotion.matcher import Matched, Matcher
 from anonymotion.pipeline import Hider
 from anonymotion.presets import Settings
-from anonymotion.registry import GROUPS, FeatureSpec
+from anonymotion.registry import GROUPS, FeatureSpec, backbone_entry
 from anonymotion.results import library_versions
 from anonymotion.saliency import attribute_saliency, upsample
 from anonymotion.target import HiddenFile
@@ -131,17 +131,14 @@ class MapMatcher(Matcher):
         """See Matcher.find; `frames` are the next ones of the video."""
         planes = self._planes[self._next : self._next + len(frames)]
         self._next += len(frames)
-        height, width = frames.shape[1:3]
-        spec = self.settings.spec_of(self.attributes[0])
-        grid = PatchGrid.of((height, width), _patch_size(spec), spec)
-        saliency = upsample(planes, grid).clamp_(0, 1)
+        saliency = at_pixels(planes, self.settings.spec_of(self.attributes[0]), (frames.shape[1], frames.shape[2]))
         return Matched(saliency, self.mask(saliency), None)
 
 
-def _patch_size(spec: FeatureSpec) -> int:
-    from anonymotion.registry import backbone_entry
-
-    return backbone_entry(spec.backbone).patch_size
+def at_pixels(planes: Tensor, spec: FeatureSpec, size_hw: tuple[int, int]) -> Tensor:
+    """(T, A, rows, columns) of frames of (H, W) that were compared as `spec` says: (T, A, H, W) float32 in [0, 1]."""
+    grid = PatchGrid.of(size_hw, backbone_entry(spec.backbone).patch_size, spec)
+    return upsample(planes, grid).clamp_(0, 1)
 
 
 def weighed(maps: Maps, known: Sequence[str], attributes: Sequence[str], settings: Settings) -> Tensor:

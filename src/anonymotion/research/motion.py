@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -240,6 +240,20 @@ def motion_tables(found: Sequence[Measured]) -> list[Table]:
     if sizes:
         tables.append(Table("Bits per pixel", sizes, tuple(rows), (notes[0],)))
     return tables
+
+
+def beside(tables: Sequence[Table]) -> Table:
+    """One table with the columns of all, each named after its own table; cells that a table does not have are empty."""
+    headings = [replace(h, text=f"{t.title}: {h.text}") for t in tables for h in t.headings]
+    labels = list(dict.fromkeys(row.label for table in tables for row in table.rows))
+    rows = []
+    for label in labels:
+        cells: list[Cell] = []
+        for table in tables:
+            there = [row.cells for row in table.rows if row.label == label]
+            cells += there[0] if there else [Cell()] * len(table.headings)
+        rows.append(Row(label, tuple(cells)))
+    return Table(tables[0].title, tuple(headings), tuple(rows), tables[0].notes)
 
 
 def _against_iid(found: Sequence[Measured], places: Sequence[tuple[str, int | None]], methods: Sequence[str]) -> Table:

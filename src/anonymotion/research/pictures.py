@@ -19,14 +19,15 @@ from torch import Tensor
 from anonymotion.errors import DatasetError
 from anonymotion.flow import FlowEstimator
 from anonymotion.overlays import flow_colours
-from anonymotion.pipeline import Hider
 from anonymotion.research.clips import frames_of
 from anonymotion.research.drawing import MAP_COLOURS, Drawn, bars, new_figure, picture, styled
+from anonymotion.research.maps import MapMaker, at_pixels, weighed
 from anonymotion.research.motion import (
     MOST_READ,
     STILL,
     Hidden,
     Measured,
+    beside,
     cell_of,
     encoding_name,
     endpoint_error,
@@ -50,21 +51,20 @@ def middle_frame(path: Path) -> np.ndarray:
     return frames[len(frames) // 2]
 
 
-def figure_4(images: Sequence[tuple[str, np.ndarray]], hider: Hider, combined: Sequence[str]) -> Drawn:
-    """Saliency of each attribute of `hider`, and of those in `combined`: the strongest of them, and their mean (eq. 1).
+def figure_4(images: Sequence[tuple[str, np.ndarray]], maker: MapMaker, combined: Sequence[str]) -> Drawn:
+    """Saliency of each attribute, asked for by itself, and of those in `combined`, asked for together.
 
-    images: name and (H, W, 3) uint8 RGB each.  The lines in the maps are the attribute's threshold.
+    images: name and (H, W, 3) uint8 RGB each.  The lines in the maps are the attribute's threshold.  Of those together
+    the strongest is shown (what the union of their masks is made of), and their mean (eq. 1).
     """
-    names = list(hider.attributes)
-    chosen = [names.index(name) for name in combined]
-    titles = ["", *names, f"strongest of {len(chosen)}", f"mean of {len(chosen)}"]
+    names = list(maker.attributes)
+    titles = ["", *names, f"strongest of {len(combined)}", f"mean of {len(combined)}"]
     rows = []
     with styled():
         figure = new_figure(0.95 * len(titles), 0.95 * len(images) + 0.5)
         grid = figure.subplots(len(images), len(titles), squeeze=False)
         for line, (name, image) in enumerate(images):
-            ((_, planes),) = hider.saliency([image])
-            shown = [*planes, planes[chosen].max(axis=0), planes[chosen].mean(axis=0)]
+            shown = _maps_of(image, maker, combined)
             picture(grid[line, 0], small(image), name[:18])
             for axes, plane, title in zip(grid[line, 1:], map(small, shown), titles[1:], strict=True):
                 mapped = axes.imshow(plane, cmap=MAP_COLOURS, vmin=0, vmax=1)
@@ -72,13 +72,26 @@ def figure_4(images: Sequence[tuple[str, np.ndarray]], hider: Hider, combined: S
                 if line == 0:
                     axes.set_title(title, fontsize=7, pad=2)
                 if title in names:
-                    limit = hider.settings.threshold[title]
+                    limit = maker.settings.threshold[title]
                     if (plane >= limit).any() and not (plane >= limit).all():
                         axes.contour(plane, levels=[limit], colors="white", linewidths=0.7)
             rows.append(Row(name, tuple(Cell(float(plane.max())) for plane in shown), ranked=False))
         figure.colorbar(mapped, ax=grid.ravel().tolist(), shrink=0.9, aspect=14, pad=0.005)
     headings = tuple(Heading(title, "", 2, 1.0) for title in titles[1:])
     return Drawn("fig4", figure, Table("Highest saliency in each picture", headings, tuple(rows)))
+
+
+def _maps_of(image: np.ndarray, maker: MapMaker, combined: Sequence[str]) -> list[np.ndarray]:
+    """(H, W) float32 in [0, 1] of every attribute alone, and the maximum and the mean of `combined` together."""
+    maps = maker.look(image[None])
+    asked = [(name,) for name in maker.attributes] + [tuple(combined)]
+    planes = [
+        at_pixels(
+            weighed(maps, maker.attributes, names, maker.settings), maker.settings.spec_of(names[0]), image.shape[:2]
+        )[0].numpy()
+        for names in asked
+    ]
+    return [*(plane[0] for plane in planes[:-1]), planes[-1].max(axis=0), planes[-1].mean(axis=0)]
 
 
 def small(image: np.ndarray) -> np.ndarray:
@@ -159,6 +172,6 @@ def figure_6_error(found: Sequence[Measured]) -> Drawn:
                 axes.axhline(still, color="black", linestyle=":", linewidth=1.2, label=STILL)
             axes.set_ylabel("endpoint error, px")
             axes.set_title(f"inside the mask, {flow}", fontsize=9)
-        grid[0].legend(frameon=False, fontsize=7, ncols=3)
-    tables = motion_tables(found)
-    return Drawn("fig6_error", figure, tables[0])
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=7)
+    return Drawn("fig6_error", figure, beside(motion_tables(found)))
