@@ -229,6 +229,41 @@ def test_the_table_is_made_of_the_predictions_alone(world: World, finished: Path
     assert "identity: 9 clips are tested, chance is 33.3%" in table.notes
 
 
+def test_differences_are_of_the_same_videos(finished: Path) -> None:
+    summary = Summary(RunFolder.open(finished))
+    main, table = summary.main(), summary.differences()
+    rows = {row.label: dict(zip((h.text for h in main.headings), row.cells, strict=True)) for row in main.rows}
+    assert table.title == "grey, less each other method"
+    assert [row.label for row in table.rows] == ["source", "noise", "grey †"]
+    checked = 0
+    for heading, column in zip(table.headings, range(len(table.headings)), strict=True):
+        for row in table.rows:
+            ends = rows["grey"][heading.text].value, rows[row.label][heading.text].value
+            cell = row.cells[column]
+            if None in ends:
+                assert cell.value is None
+                continue
+            assert cell.value == pytest.approx(ends[0] - ends[1])  # type: ignore[operator]
+            assert cell.low is not None
+            assert cell.low <= cell.value <= cell.high  # type: ignore[operator]
+            checked += 1
+    assert checked >= 8
+    # where the row that shows grey again has the same networks, it differs from it in no draw
+    dagger = table.rows[-1].cells[[h.text for h in table.headings].index("identity, static")]
+    assert (dagger.value, dagger.low, dagger.high) == (0, 0, 0)
+
+
+def test_without_a_row_of_ours_there_are_no_differences(world: World, finished: Path, tmp_path: Path) -> None:
+    document = json.loads((finished / "run.json").read_text())
+    for method in document["experiment"]["methods"]:
+        method["ours"] = False
+    shutil.copytree(finished / "predictions", tmp_path / "predictions")
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    table = Summary(RunFolder.open(tmp_path)).differences()
+    assert table.rows == ()
+    assert "no row is ours" in table.title
+
+
 def test_colour_says_who_it_is_and_motion_what_they_do(finished: Path) -> None:
     """The flow of the clips, and of their grey copies, tells the three actions apart."""
     table = Summary(RunFolder.open(finished)).breakdown()
@@ -262,7 +297,7 @@ def test_the_commands_run_and_print(world: World, tmp_path: Path) -> None:
     status, text, _ = command("table", output, "--format", "csv", "--table", "source")
     assert next(iter(csv.reader(io.StringIO(text))))[:2] == ["method", "top-1"]
     assert command("table", output, "--table", "all", "--format", "markdown", "-o", tmp_path / "t.md")[0] == 0
-    assert (tmp_path / "t.md").read_text().count("| method |") == 4
+    assert (tmp_path / "t.md").read_text().count("| method |") == 5
     status, _, errors = command("table", output, "-o", tmp_path / "t.md")
     assert status == 1
     assert "--force" in errors

@@ -10,9 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from miniatures import frames as write_frames
+from PIL import Image
 from synthetic import make_clip, number_in
 
-from anonymotion.errors import DatasetError
+from anonymotion import video
+from anonymotion.errors import DatasetError, InputError
 from anonymotion.research.clips import (
     ClipTransform,
     frames_of,
@@ -42,6 +44,26 @@ def test_a_span_of_a_video_and_of_a_folder(tmp_path: Path, kind: str) -> None:
         read_clip(clip(kind, 5, 13), tmp_path)
     with pytest.raises(DatasetError, match="ends after 12"):
         read_clip(clip(kind, 12), tmp_path)
+
+
+def test_pictures_of_copies_have_the_pixels_that_a_video_decoder_gives(tmp_path: Path) -> None:
+    """Also grey and see-through ones; a damaged one is an error and not half a picture."""
+    random = np.random.default_rng(0)
+    for number, shape in enumerate(((40, 48, 3), (40, 48), (40, 48, 4))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        Image.fromarray(random.integers(0, 256, shape).astype(np.uint8)).save(folder / "000000.png")
+        with video.open_source(folder / "000000.png") as picture:
+            (expected,) = (frame.image for frame in picture)
+        (found,) = frames_of(folder)
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, expected)
+    file = tmp_path / "0" / "000000.png"
+    whole = file.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:2000] + b"xxxx" + whole[2004:], b""):
+        file.write_bytes(damaged)
+        with pytest.raises(InputError):
+            list(frames_of(tmp_path / "0"))
 
 
 def test_frames_that_do_not_belong_together(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def bench_table(
     run: Run,
     shape: Annotated[str, typer.Option("--format", help="text | csv | markdown | latex")] = "text",
     kind: Annotated[
-        str, typer.Option("--table", help="main | source (Table 1) | networks (each by itself) | leakage | all")
+        str, typer.Option("--table", help="main | differences | source (Table 1) | networks (each) | leakage | all")
     ] = "main",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="write it to this file")] = None,
     force: Force = False,

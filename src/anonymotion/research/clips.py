@@ -47,6 +47,10 @@ def frames_of(path: Path, first: int = 0, last: int | None = None) -> Iterator[n
     """
     if path.is_dir():
         for file in frame_files(path)[first:last]:
+            image = _copied_picture(file) if file.stem.isdigit() and file.suffix == ".png" else None
+            if image is not None:
+                yield image
+                continue
             with video.open_source(file) as picture:
                 yield from (frame.image for frame in picture)
     elif path.exists():
@@ -54,6 +58,20 @@ def frames_of(path: Path, first: int = 0, last: int | None = None) -> Iterator[n
             yield from (frame.image for frame in islice(source, first, last))
     else:
         raise DatasetError(f"{path} is not there: copy it again, or run `anonymotion data check` to see what else is")
+
+
+def _copied_picture(file: Path) -> np.ndarray | None:
+    """A plain PNG as copies have them, in a third of the time that a video's decoder takes for the same pixels.
+
+    None for any other picture, or if it cannot be read: then the usual way says why.
+    """
+    import cv2
+
+    image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    if image is None or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        return None
+    rgb: np.ndarray = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return rgb
 
 
 def read_clip(clip: Clip, root: Path) -> np.ndarray:

@@ -223,8 +223,53 @@ class Summary:
         ends = [metrics.leakage(value, chance) for value in (cell.value, cell.low, cell.high) if value is not None]
         return Cell(*ends)
 
+    def differences(self) -> Table:
+        """The first row of ours less every other one: recognised, and f; intervals of the difference.
+
+        Both are of the same videos, so that what makes a video easy for both is in neither interval: one without 0
+        in it is a difference, also where the intervals of the two values overlap.
+        """
+        experiment = self.experiment
+        ours = next((row for row in experiment.methods if row.ours), None)
+        others = [row for row in experiment.methods if ours is not None and row is not ours]
+        headings, columns = [], []
+        action = [column for column in experiment.columns if column.is_action][:1]
+        for threat in experiment.threats:
+            for column in experiment.columns:
+                headings.append(Heading(f"{column.name}, {threat}", signed=True))
+                columns.append([self._difference(ours, row, threat, [column]) for row in others])
+            for column in experiment.columns if action else ():
+                if not column.is_action:
+                    headings.append(Heading(f"f, {column.name}, {threat}", "", 2, 1.0, signed=True))
+                    columns.append([self._difference(ours, row, threat, [*action, column]) for row in others])
+        rows = [
+            Row(row.label or row.name, tuple(cells[place] for cells in columns), ranked=False)
+            for place, row in enumerate(others)
+        ]
+        title = f"{ours.label or ours.name}, less each other method" if ours else "Differences: no row is ours"
+        return Table(title, tuple(headings), tuple(rows))
+
+    def _difference(self, ours: MethodRow | None, other: MethodRow, threat: Threat, columns: Sequence[Column]) -> Cell:
+        """Of one column, or of f of an action and a privacy column; empty where either has no number."""
+        sides = [[self.found(column, threat, row).counted for column in columns] for row in (ours, other) if row]
+        if len(sides) < 2 or not all(counted for side in sides for counted in side):
+            return Cell()
+
+        def statistic(weights: Sequence[np.ndarray | None]) -> float:
+            rest = iter(weights)
+            ends = []
+            for side in sides:
+                values = [_mean(counted, [next(rest) for _ in counted]) for counted in side]
+                is_f = len(values) == 2
+                ends.append(trade_off(values[0], values[1], self.experiment.weight) if is_f else values[0])
+            return ends[0] - ends[1]
+
+        found = bootstrap([one for side in sides for counted in side for one in counted], statistic)
+        return Cell(found.value, found.low, found.high)
+
     TABLES: ClassVar[dict[str, Callable[[Summary], Table]]] = {
         "main": main,
+        "differences": differences,
         "source": source,
         "networks": breakdown,
         "leakage": leakage,
