@@ -12,6 +12,7 @@ from anonymotion.research.datasets import open_dataset
 from anonymotion.research.experiments import load_experiment
 from anonymotion.research.networks import ACTION_NETWORKS, PRIVACY_NETWORKS
 from anonymotion.research.obfuscate import make_copies
+from anonymotion.research.probes import PROBES
 from anonymotion.research.runs import RunFolder, plan
 from anonymotion.research.summaries import Summary
 from anonymotion.research.tables import FORMATS
@@ -36,7 +37,7 @@ def test_an_experiment_names_what_there_is(file: Path) -> None:
             assert column.copies.format(method=method.name).removesuffix("+neutral").partition("@")[0] in RECIPES
     assert experiment.needs
     assert experiment.takes
-    trained = {name for column in experiment.columns for name in column.networks} - PROBES
+    trained = {name for column in experiment.columns for name in column.networks} - PROBES.keys()
     assert len(experiment.seeds) >= 3 or not trained, "probes alone have no randomness"
     assert plan(experiment)
 
