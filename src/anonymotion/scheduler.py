@@ -51,6 +51,16 @@ class _Belt(Iterator[Item], Generic[Item]):
             self._ended, self._error = True, error
             self._changed.notify_all()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the maker is done with all that it used."""
+        return self._ended
+
+    def wait_for_end(self) -> None:
+        """Until the maker is done."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended)
+
     def stop(self) -> None:
         """No item is wanted any more."""
         with self._changed:
@@ -108,11 +118,14 @@ def _make(items: Generator[Item, None, None], belt: _Belt[Item]) -> None:
 def _end(thread: threading.Thread, belt: _Belt[Item]) -> None:
     """Stop `thread` and wait for it, through any further Ctrl-C: closing a file that it still reads would crash."""
     interruption: BaseException | None = None
-    while thread.is_alive():
+    # not `join` and `is_alive`: before Python 3.13 an interrupted join takes a thread that works on for a dead one
+    while thread.ident is not None and not belt.ended:
         try:
             belt.stop()
-            thread.join()
+            belt.wait_for_end()
         except BaseException as caught:  # noqa: BLE001 - raised below
             interruption = caught
     if interruption is not None:
         raise interruption
+    if thread.ident is not None:
+        thread.join()
