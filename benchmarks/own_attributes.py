@@ -83,7 +83,8 @@ class Known:
         classes = torch.cat([torch.zeros(1, dtype=torch.long), self.classes[kept]])
         count = int(self.classes.max()) + 1
         probe = fit(torch.nn.functional.normalize(descriptors, dim=-1), classes, count)
-        return Rivals(probe, torch.arange(count) < 1, torch.tensor([contrast]))
+        first = torch.arange(count) < 1
+        return Rivals(probe, first, first[None], torch.tensor([contrast]), contrast)
 
 
 def known_of(library: TemplateLibrary, vectors: dict[str, torch.Tensor]) -> Known:

@@ -240,7 +240,8 @@ def _unit(*values: float) -> Tensor:
 def _rivals(contrast: float) -> Rivals:
     """What was asked for points along x; one rival class along y, the rest along z."""
     probe = Probe(20 * torch.eye(3), torch.tensor([0.0, 0.5, 0.0]))
-    return Rivals(probe, torch.tensor([True, False, False]), torch.tensor([contrast]))
+    asked_for = torch.tensor([True, False, False])
+    return Rivals(probe, asked_for, asked_for[None], torch.tensor([contrast]), contrast)
 
 
 def _one_row(*cells: Tensor) -> PatchFeatures:
@@ -283,6 +284,28 @@ def test_contrast_weakens_only_what_a_rival_explains_better() -> None:
     assert weighed[2] == pytest.approx(float(plain[2] * share / 0.1), rel=1e-4)
 
 
+def test_little_evidence_for_one_part_is_not_enough_because_another_was_asked_for_too() -> None:
+    """Else a collar, which is a little of a face, would be hair wherever both are hidden."""
+    probe = Probe(torch.eye(3), torch.zeros(3))
+    cell = _one_row(_unit(0.6, 0.5, 0.7))
+    hair, face, _ = probe.probabilities(cell.descriptors)[0, 0, 0].tolist()
+    own = torch.tensor([[True, False, False], [False, True, False]])
+    needed = torch.tensor([2 * hair, 4 * face])
+    asked = torch.tensor([True, True, False])
+
+    def weights(together: float) -> list[float]:
+        banks = (
+            TemplateBank(FeatureSpec(), ("hair", "face"), torch.eye(3)[:2], torch.tensor([0, 1]), None, rivals)
+            for rivals in (Rivals(probe, asked, own, needed, together), None)
+        )
+        weighed, plain = (attribute_saliency(cell, bank, "max")[0, :, 0, 0] for bank in banks)
+        return (weighed / plain).tolist()
+
+    assert weights(1e3) == pytest.approx([0.5, 0.25], rel=1e-4), "each as if it had been asked for alone"
+    assert weights(2 * (hair + face)) == pytest.approx([0.5, 0.5], rel=1e-4), "or as sure as what needs most"
+    assert weights(hair + face) == pytest.approx([1, 1], rel=1e-4)
+
+
 def test_rivals_of_a_bank(library: TemplateLibrary, embedded_backbone: Backbone) -> None:
     """From the packaged cache: no pass over pictures is needed."""
     spec = FeatureSpec(layer=11, mean="library-1")
@@ -294,6 +317,11 @@ def test_rivals_of_a_bank(library: TemplateLibrary, embedded_backbone: Backbone)
         library, embedded_backbone, spec, ["hair"], contrast={"hair": 0.2, "lips": 0.1}, siblings_count=False
     )
     assert apart.rivals is not None
+    assert (rivals.own[0].sum(), apart.rivals.own[0].sum()) == (1, 1)
+    assert rivals.together == 0.2
+    lips = build_bank(library, embedded_backbone, spec, ["lips"], contrast={"hair": 0.2, "lips": 0.1}).rivals
+    assert lips is not None
+    assert torch.equal(lips.own[0] | rivals.own[0], rivals.asked_for), "parts of a face count for each other"
     assert apart.rivals.asked_for.tolist() == [True, True] + [False] * 8, "seven attributes and everything else"
     body = build_bank(library, embedded_backbone, spec, ["arm"], contrast={"arm": 0.2})
     assert body.rivals is not None
@@ -326,7 +354,7 @@ def test_an_own_negative_takes_from_its_attribute_what_it_matches_better() -> No
     cells = _one_row(_unit(1, 0, 0), _unit(1, 1, 0), _unit(0.6, 0.8, 0))
     descriptors = torch.tensor([[1.0, 0, 0], [1.0, 0, 0]])
     certain = Probe(torch.zeros(1, 3), torch.zeros(1))
-    alone = Rivals(certain, torch.tensor([True]), torch.tensor([0.1, 0.1]))
+    alone = Rivals(certain, torch.tensor([True]), torch.ones(2, 1, dtype=torch.bool), torch.tensor([0.1, 0.1]), 0.1)
     negative = replace(
         alone,
         negatives=torch.tensor([[0, 1.0, 0], [0, 0, 1.0]]),

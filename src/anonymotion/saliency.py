@@ -100,8 +100,9 @@ def aggregate(planes: Tensor, how: str) -> Tensor:
 def attribute_saliency(features: PatchFeatures, bank: TemplateBank, how: str) -> Tensor:
     """One plane per attribute of the bank, over cells: (T, A, rows, columns) float32 in [0, 1].
 
-    With rivals, a cell in which what was asked for is less probable than the attribute's `contrast` is weakened in
-    proportion, and so is one that a negative template of the user's own matches better.
+    With rivals, a cell is weakened in which the attribute is less probable than its `contrast`, in proportion, unless
+    all that was asked for is as probable as `together`; so is one that a negative template of the user's own
+    matches better.
     """
     cells = _comparable(features, bank)
     planes = _clipped_cosine(cells, bank)
@@ -109,9 +110,12 @@ def attribute_saliency(features: PatchFeatures, bank: TemplateBank, how: str) ->
     by_attribute = torch.cat(grouped, dim=1)
     if bank.rivals is None:
         return by_attribute
-    share = _share(cells, bank.rivals)[:, None]
+    probabilities = bank.rivals.probe.probabilities(cells)
+    own = torch.einsum("trcp,ap->tarc", probabilities, bank.rivals.own.to(probabilities.dtype))
+    together = probabilities[..., bank.rivals.asked_for].sum(dim=-1)[:, None] / bank.rivals.together
+    # each part as if it had been asked for alone: hair needs so little evidence that a collar has it with a face
     needed = bank.rivals.contrast[:, None, None]
-    weight = torch.where(needed > 0, share / needed, 1.0).clamp(max=1)
+    weight = torch.where(needed > 0, torch.maximum(own / needed, together), 1.0).clamp(max=1)
     return by_attribute * weight * _negative_weight(by_attribute, cells, bank.rivals, bank.mean)
 
 

@@ -40,15 +40,19 @@ class Rivals:
     """Everything a library knows, in classes: what was asked for, and what else a patch could be.
 
     probe: tells the classes apart: the attributes asked for, the others, and as the last one everything else
-    (negative templates and background).  asked_for: (C,) bool.  contrast: (A,) float32 in [0, 1], for each attribute
-    of the bank the probability of what was asked for below which its saliency is weakened; 0 for never.
+    (negative templates and background).  asked_for: (C,) bool.  own: (A, C) bool, the classes that are an attribute
+    of the bank itself, or a part of a face beside it.  contrast: (A,) float32 in [0, 1], for each attribute of the bank the
+    probability of its own classes that leaves its saliency whole; 0: nothing is weakened.  together: in (0, 1], the
+    probability of all that was asked for that does so as well.
     negatives: (K, D) float32, raw, the negative templates of the user's own, and negative_index: (K,) int64, which
     attribute of the bank each takes away from.
     """
 
     probe: Probe
     asked_for: Tensor
+    own: Tensor
     contrast: Tensor
+    together: float
     negatives: Tensor = field(default_factory=lambda: torch.empty(0, 0))
     negative_index: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
 
@@ -136,11 +140,17 @@ def _rivals(
     descriptors = torch.cat([vectors["templates"][[number for number, _ in members]], vectors["background"]])
     classes = torch.tensor([kind for _, kind in members] + [rest] * len(vectors["background"]))
     device = descriptors.device
+    own = [
+        {name} | {member for group in NO_RIVALS if siblings_count and name in GROUPS[group] for member in GROUPS[group]}
+        for name in attributes
+    ]
     least = WHOLE_PERSON_CONTRAST if counted.issuperset(GROUPS["person"]) else 0.0
     return Rivals(
         probe=fit(F.normalize(descriptors - vectors["mean"], dim=-1), classes.to(device), rest + 1),
         asked_for=torch.tensor([name in counted for name in names] + [False], device=device),
-        contrast=torch.tensor([contrast[name] and max(contrast[name], least) for name in attributes], device=device),
+        own=torch.tensor([[name in classes for name in names] + [False] for classes in own], device=device),
+        contrast=torch.tensor([contrast[name] for name in attributes], device=device),
+        together=max(*contrast.values(), least),
         negatives=vectors["templates"][[number for number, _ in own_negatives]],
         negative_index=torch.tensor([position for _, position in own_negatives], dtype=torch.long, device=device),
     )
