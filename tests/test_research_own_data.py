@@ -34,7 +34,7 @@ networks = ["flow-linear"]
 name = "identity"
 task = "identity"
 splits = ["identity-fold-0", "identity-fold-1", "identity-fold-2"]
-networks = ["flow-linear"]
+networks = ["dinov2-nearest"]
 
 [[method]]
 name = "source"

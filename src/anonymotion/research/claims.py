@@ -233,7 +233,7 @@ def claim_dilution(question: Question) -> list[Table]:
 
 
 def claim_overlap(question: Question) -> list[Table]:
-    """For each of the nine attributes: the share of its pixels that is also another's, at the thresholds of strict."""
+    """The share of each attribute's pixels that is also another's; all nine asked for together, as strict does."""
     library, network = TemplateLibrary.load(), question.network()
     hider = question.look("strict", network, library, EVERYTHING).hider
     names = hider.attributes
@@ -255,6 +255,7 @@ def claim_overlap(question: Question) -> list[Table]:
     )
     notes = (
         f"percent of the row's pixels that are in the column's map too; {frames} frames of {len(question.clips)} clips",
+        "all nine asked for together, so that none takes evidence from another: alone each is smaller (fig4)",
     )
     return [Table("Overlap of attributes", tuple(Heading(name, "", 0) for name in names), rows, notes)]
 
