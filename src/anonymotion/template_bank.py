@@ -41,8 +41,8 @@ class Rivals:
 
     probe: tells the classes apart: the attributes asked for, the others, and as the last one everything else
     (negative templates and background).  asked_for: (C,) bool.  own: (A, C) bool, the classes that are an attribute
-    of the bank itself, or a part of a face beside it.  contrast: (A,) float32 in [0, 1], for each attribute of the bank the
-    probability of its own classes that leaves its saliency whole; 0: nothing is weakened.  together: in (0, 1], the
+    of the bank itself, or a part of a face beside it.  contrast: (A,) float32 in [0, 1], for each attribute of the bank
+    the probability of its own classes that leaves its saliency whole; 0: nothing is weakened.  together: in (0, 1], the
     probability of all that was asked for that does so as well.
     negatives: (K, D) float32, raw, the negative templates of the user's own, and negative_index: (K,) int64, which
     attribute of the bank each takes away from.
