@@ -13,7 +13,7 @@ from anonymotion.backbone import Backbone
 from anonymotion.errors import DatasetError, SettingsError
 from anonymotion.pipeline import Hider
 from anonymotion.presets import Settings, settings_for
-from anonymotion.research.maps import MapHider, MapMaker, MapStore
+from anonymotion.research.maps import FIELDS, MapHider, MapMaker, MapStore
 from anonymotion.templates import TemplateLibrary
 
 CONTRAST = "0.05,face=0.1,hair=0.02"
@@ -65,7 +65,7 @@ def test_maps_are_looked_for_once_and_a_damaged_file_is_named(
     again = MapStore(tmp_path / "maps", MapMaker(settings(dilation=3.0), tiny, nine))
     second = again.of(video, clip)
     assert (store.computed, again.computed) == (1, 0)
-    for name in ("cosines", "shares", "flow"):
+    for name in FIELDS:
         assert torch.equal(getattr(first, name), getattr(second, name))
     assert MapStore(tmp_path / "maps", MapMaker(settings(short_side=70), tiny, nine)).folder != store.folder
     with pytest.raises(DatasetError, match="of another video"):

@@ -17,7 +17,7 @@ from torch import Tensor
 from anonymotion import masks
 from anonymotion.backbone import Backbone, PatchFeatures
 from anonymotion.methods import PersonMask
-from anonymotion.presence import Presence, level
+from anonymotion.presence import presence_of
 from anonymotion.presets import Settings
 from anonymotion.registry import FeatureSpec
 from anonymotion.saliency import cell_planes, saliency_planes, upsample
@@ -66,7 +66,10 @@ class Matcher:
             torch.tensor([settings.threshold[name] for name in names], device=device) for names in (attributes, kept)
         )
         self.banks = [] if person_mask is not None else self._banks_of(self.attributes, library)
-        self.presence = self._presence_of(library) if self.banks else None
+        self.presence = None
+        if self.banks and backbone is not None and settings.presence and settings.weighs_rivals:
+            face = settings.spec_of("face")
+            self.presence = presence_of(library, backbone, face, settings.presence, self.attributes, bank_builder)
         # a part that is to be hidden must not become visible because one beside it is kept
         self.kept_banks = self._banks_of(self.kept, library, siblings_count=False)
 
@@ -92,20 +95,6 @@ class Matcher:
             )
             for spec, group in groups.items()
         ]
-
-    def _presence_of(self, library: TemplateLibrary) -> Presence | None:
-        """What decides whether anybody is there, for attributes of people that the user has no templates of."""
-        built_in = library.parts[0]
-        own = {template.attribute for template in library.own_templates if not template.negative}
-        bound = [name in built_in.attributes and name not in own for name in self.attributes]
-        if not (self.settings.presence and self.settings.weighs_rivals and any(bound)) or self.backbone is None:
-            return None
-        names = built_in.attributes
-        contrast = dict.fromkeys(names, 1.0)
-        bank = self._build_bank(built_in, self.backbone, self.settings.spec_of("face"), names, contrast=contrast)
-        assert bank.rivals is not None and bank.mean is not None  # noqa: S101, PT018 - for mypy: there is a contrast
-        needed = level(bank.rivals.probe, bank.descriptors - bank.mean, self.settings.presence)
-        return Presence(bank.spec, bank.rivals.probe, bank.mean, needed, torch.tensor(bound, device=bank.mean.device))
 
     @property
     def specs(self) -> list[FeatureSpec]:

@@ -9,14 +9,18 @@ Not here: how likely a patch is what was asked for (saliency), the probe's fit (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anonymotion.backbone import Backbone
 from anonymotion.probe import Probe
 from anonymotion.registry import FeatureSpec
+from anonymotion.template_bank import BankBuilder, build_bank
+from anonymotion.templates import TemplateLibrary
 
 RECOGNISED = 0.95
 
@@ -52,13 +56,42 @@ class Presence:
         attribute reaches t, those stay that hold or touch such a cell.  Others drop to the highest t at which
         they are joined to one; 0 where nobody is in the frame.
         """
-        if not self.bound.any():
-            return planes
-        # gaps are bridged: an arm behind a chair's back is not somebody else
-        ground = _grown(planes[:, self.bound].amax(dim=1, keepdim=True))
-        sure = _grown(self.sure(descriptors)[:, None].to(planes.dtype))
-        reached = reconstruct(ground * sure, ground)
-        return torch.where(self.bound[:, None, None], torch.minimum(planes, reached), planes)
+        return inhabited(planes, self.sure(descriptors), self.bound)
+
+
+def inhabited(planes: Tensor, sure: Tensor, bound: Tensor) -> Tensor:
+    """`Presence.weigh`, for (T, rows, columns) bool of what is surely somebody."""
+    if not bound.any():
+        return planes
+    # gaps are bridged: an arm behind a chair's back is not somebody else
+    ground = _grown(planes[:, bound].amax(dim=1, keepdim=True))
+    reached = reconstruct(ground * _grown(sure[:, None].to(planes.dtype)), ground)
+    return torch.where(bound[:, None, None], torch.minimum(planes, reached), planes)
+
+
+def presence_of(
+    library: TemplateLibrary,
+    backbone: Backbone,
+    spec: FeatureSpec,
+    wanted: float,
+    attributes: Sequence[str],
+    build: BankBuilder = build_bank,
+) -> Presence | None:
+    """For a run with these attributes; None if it would decide about none of them.  wanted: as `needed`, at most."""
+    built_in, bound = library.parts[0], bound_of(library, attributes)
+    if not bound.any():
+        return None
+    names = built_in.attributes
+    bank = build(built_in, backbone, spec, names, contrast=dict.fromkeys(names, 1.0))
+    assert bank.rivals is not None and bank.mean is not None  # noqa: S101, PT018 - for mypy: there is a contrast
+    needed = level(bank.rivals.probe, bank.descriptors - bank.mean, wanted)
+    return Presence(bank.spec, bank.rivals.probe, bank.mean, needed, bound.to(backbone.device))
+
+
+def bound_of(library: TemplateLibrary, attributes: Sequence[str]) -> Tensor:
+    """(A,) bool: built-in attributes that the user has no templates of."""
+    own = {template.attribute for template in library.own_templates if not template.negative}
+    return torch.tensor([name in library.parts[0].attributes and name not in own for name in attributes])
 
 
 def level(probe: Probe, exemplars: Tensor, wanted: float) -> float:

@@ -110,13 +110,22 @@ def attribute_saliency(features: PatchFeatures, bank: TemplateBank, how: str) ->
     by_attribute = torch.cat(grouped, dim=1)
     if bank.rivals is None:
         return by_attribute
-    probabilities = bank.rivals.probe.probabilities(cells)
-    own = torch.einsum("trcp,ap->tarc", probabilities, bank.rivals.own.to(probabilities.dtype))
-    together = probabilities[..., bank.rivals.asked_for].sum(dim=-1)[:, None] / bank.rivals.together
-    # each part as if it had been asked for alone: hair needs so little evidence that a collar has it with a face
-    needed = bank.rivals.contrast[:, None, None]
-    weight = torch.where(needed > 0, torch.maximum(own / needed, together), 1.0).clamp(max=1)
-    return by_attribute * weight * _negative_weight(by_attribute, cells, bank.rivals, bank.mean)
+    rivals = bank.rivals
+    probabilities = rivals.probe.probabilities(cells)
+    weight = evidence_weight(probabilities, rivals.asked_for, rivals.own, rivals.contrast, rivals.together)
+    return by_attribute * weight * _negative_weight(by_attribute, cells, rivals, bank.mean)
+
+
+def evidence_weight(probabilities: Tensor, asked_for: Tensor, own: Tensor, contrast: Tensor, together: float) -> Tensor:
+    """What evidence leaves of saliency: (T, rows, columns, C) probabilities -> (T, A, rows, columns) in [0, 1].
+
+    The others are those of `Rivals`.  Each part counts as if it had been asked for alone, or where all of them together
+    are as probable as the most demanding one needs: hair needs so little that a collar has it with a face.
+    """
+    alone = torch.einsum("trcp,ap->tarc", probabilities, own.to(probabilities.dtype))
+    all_of_it = probabilities[..., asked_for].sum(dim=-1)[:, None] / together
+    needed = contrast[:, None, None]
+    return torch.where(needed > 0, torch.maximum(alone / needed, all_of_it), 1.0).clamp(max=1)
 
 
 def _negative_weight(planes: Tensor, cells: Tensor, rivals: Rivals, mean: Tensor | None) -> Tensor:

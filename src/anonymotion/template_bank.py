@@ -125,10 +125,6 @@ def _rivals(
     built_in = library.parts[0]
     names = [*contrast, *(name for name in built_in.attributes if name not in contrast)]
     rest = len(names)
-    siblings = (
-        GROUPS[group] for group in NO_RIVALS if siblings_count and not contrast.keys().isdisjoint(GROUPS[group])
-    )
-    counted = contrast.keys() | {member for members in siblings for member in members}
     members: list[tuple[int, int]] = []
     own_negatives: list[tuple[int, int]] = []
     for number, template in enumerate(library.templates):
@@ -140,19 +136,41 @@ def _rivals(
     descriptors = torch.cat([vectors["templates"][[number for number, _ in members]], vectors["background"]])
     classes = torch.tensor([kind for _, kind in members] + [rest] * len(vectors["background"]))
     device = descriptors.device
-    own = [
-        {name} | {member for group in NO_RIVALS if siblings_count and name in GROUPS[group] for member in GROUPS[group]}
-        for name in attributes
-    ]
-    least = WHOLE_PERSON_CONTRAST if counted.issuperset(GROUPS["person"]) else 0.0
     return Rivals(
-        probe=fit(F.normalize(descriptors - vectors["mean"], dim=-1), classes.to(device), rest + 1),
-        asked_for=torch.tensor([name in counted for name in names] + [False], device=device),
-        own=torch.tensor([[name in classes for name in names] + [False] for classes in own], device=device),
-        contrast=torch.tensor([contrast[name] for name in attributes], device=device),
-        together=max(*contrast.values(), least),
+        fit(F.normalize(descriptors - vectors["mean"], dim=-1), classes.to(device), rest + 1),
+        *what_counts(names, attributes, contrast, device, siblings_count=siblings_count),
         negatives=vectors["templates"][[number for number, _ in own_negatives]],
         negative_index=torch.tensor([position for _, position in own_negatives], dtype=torch.long, device=device),
+    )
+
+
+def what_counts(
+    classes: Sequence[str],
+    attributes: Sequence[str],
+    contrast: Mapping[str, float],
+    device: torch.device,
+    *,
+    siblings_count: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, float]:
+    """`asked_for`, `own`, `contrast` and `together` of Rivals for a probe of `classes` and, last, everything else.
+
+    contrast: of all that was asked for, `attributes` among it.
+    """
+
+    def family(name: str) -> set[str]:
+        groups = [GROUPS[group] for group in NO_RIVALS if siblings_count and name in GROUPS[group]]
+        return {name}.union(*groups)
+
+    def mask(counted: set[str]) -> list[bool]:
+        return [name in counted for name in classes] + [False]
+
+    asked_for = set[str]().union(*map(family, contrast))
+    least = WHOLE_PERSON_CONTRAST if asked_for.issuperset(GROUPS["person"]) else 0.0
+    return (
+        torch.tensor(mask(asked_for), device=device),
+        torch.tensor([mask(family(name)) for name in attributes], device=device),
+        torch.tensor([contrast[name] for name in attributes], device=device),
+        max(*contrast.values(), least),
     )
 
 

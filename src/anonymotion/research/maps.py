@@ -27,27 +27,32 @@ from anonymotion.errors import DatasetError, SettingsError
 from anonymotion.flow import FlowEstimator, flow_to_previous, load_flow
 from anonymotion.matcher import Matched, Matcher
 from anonymotion.pipeline import Hider
+from anonymotion.presence import bound_of, inhabited, presence_of
 from anonymotion.presets import Settings
-from anonymotion.registry import GROUPS, FeatureSpec, backbone_entry
+from anonymotion.registry import FeatureSpec, backbone_entry
 from anonymotion.results import library_versions
-from anonymotion.saliency import attribute_saliency, upsample
+from anonymotion.saliency import attribute_saliency, evidence_weight, upsample
 from anonymotion.target import HiddenFile
-from anonymotion.template_bank import NO_RIVALS, Rivals, TemplateBank, build_bank
+from anonymotion.template_bank import Rivals, TemplateBank, build_bank, what_counts
 from anonymotion.templates import TemplateLibrary
 
 BATCH = 8
+FIELDS = ("cosines", "sure", "shares", "flow")
+"""Of Maps, in their order."""
 
 
 @dataclass(frozen=True)
 class Maps:
     """What is found in the T frames of a video; everything on the CPU.
 
-    cosines: (T, A, rows, columns) float32 in [0, 1].  shares: (S, T, rows, columns, C) float32, for each way of
-    comparing (spec) the probability of each class: the A attributes and, last, everything else.
+    cosines: (T, A, rows, columns) float32 in [0, 1].  sure: (T, rows, columns) bool, whether a patch is surely a part
+    of somebody (presence); everywhere if that does not matter.  shares: (S, T, rows, columns, C) float32, for each
+    way of comparing (spec) the probability of each class: the A attributes and, last, everything else.
     flow: (T, 2, H, W) float32 pixels to the previous frame.
     """
 
     cosines: Tensor
+    sure: Tensor
     shares: Tensor
     flow: Tensor
 
@@ -82,11 +87,16 @@ class MapMaker:
             ).rivals
             assert full is not None  # noqa: S101 - for mypy: a contrast was given
             self._banks.append((bare, full))
+        self._presence = None
+        if settings.presence:
+            face = settings.spec_of("face")
+            self._presence = presence_of(self.library, network, face, settings.presence, self.attributes)
 
     @property
     def key(self) -> dict[str, Any]:
         """What decides the maps, but for the video."""
-        fields = ("layer", "facet", "stride", "short_side", "exemplars", "exemplar_aggregation", "flow", "flow_scale")
+        matching = ("layer", "facet", "stride", "short_side", "exemplars", "exemplar_aggregation", "presence")
+        fields = (*matching, "flow", "flow_scale")
         settings = self.settings.as_json()
         return {
             "library": self.library.digest,
@@ -99,9 +109,10 @@ class MapMaker:
         """Maps of (T, H, W, 3) uint8 frames."""
         images = torch.from_numpy(frames)
         how = self.settings.exemplar_aggregation
-        cosines, shares = [], []
+        cosines, shares, sure = [], [], []
+        specs = [spec.raw for spec in self.specs] + ([self._presence.spec.raw] if self._presence else [])
         for batch in torch.split(images, BATCH):
-            found = self.network.extract(batch, [spec.raw for spec in self.specs])
+            found = self.network.extract(batch, list(dict.fromkeys(specs)))
             by_name: dict[str, Tensor] = {}
             parts = []
             for bare, rivals in self._banks:
@@ -112,8 +123,12 @@ class MapMaker:
                 parts.append(rivals.probe.probabilities(F.normalize(features.descriptors - mean, dim=-1)))
             cosines.append(torch.stack([by_name[name] for name in self.attributes], dim=1).cpu())
             shares.append(torch.stack(parts).cpu())
+            if self._presence is None:
+                sure.append(torch.ones_like(cosines[-1][:, 0], dtype=torch.bool))
+            else:
+                sure.append(self._presence.sure(found[self._presence.spec.raw].descriptors).cpu())
         flow = flow_to_previous(self.flow, images.to(self.network.device), None).cpu()
-        return Maps(torch.cat(cosines), torch.cat(shares, dim=1), flow)
+        return Maps(torch.cat(cosines), torch.cat(sure), torch.cat(shares, dim=1), flow)
 
 
 class MapMatcher(Matcher):
@@ -124,7 +139,7 @@ class MapMatcher(Matcher):
         super().__init__(
             settings, library, attributes, nothing, backbone=None, person_mask=None, device=torch.device("cpu")
         )
-        self._planes = weighed(maps, library.attributes, attributes, settings)
+        self._planes = weighed(maps, library, attributes, settings)
         self._next = 0
 
     def find(self, frames: Tensor) -> Matched:
@@ -141,23 +156,21 @@ def at_pixels(planes: Tensor, spec: FeatureSpec, size_hw: tuple[int, int]) -> Te
     return upsample(planes, grid).clamp_(0, 1)
 
 
-def weighed(maps: Maps, known: Sequence[str], attributes: Sequence[str], settings: Settings) -> Tensor:
+def weighed(maps: Maps, library: TemplateLibrary, attributes: Sequence[str], settings: Settings) -> Tensor:
     """The saliency of `attributes` when they are asked for together: (T, len(attributes), rows, columns) float32.
 
-    As `saliency.attribute_saliency` with rivals: the best cosine, weakened in proportion where the probability of what
-    was asked for is below the attribute's contrast.  known: the order of the maps' attributes.
+    As `Matcher.planes`: the best cosine, weakened where there is too little evidence, and nothing where nobody is.
+    library: that of the maps.
     """
-    siblings = {n for group in NO_RIVALS if not set(attributes).isdisjoint(GROUPS[group]) for n in GROUPS[group]}
-    counted = [place for place, name in enumerate(known) if name in {*attributes, *siblings}]
+    known = library.attributes
+    contrast = {name: settings.contrast[name] for name in attributes}
     specs = list(dict.fromkeys(settings.spec_of(name) for name in known))
     planes = []
     for name in attributes:
-        cosine, needed = maps.cosines[:, known.index(name)], settings.contrast[name]
-        if needed > 0:
-            share = maps.shares[specs.index(settings.spec_of(name))][..., counted].sum(dim=-1)
-            cosine = cosine * (share / needed).clamp(max=1)
-        planes.append(cosine)
-    return torch.stack(planes, dim=1)
+        probabilities = maps.shares[specs.index(settings.spec_of(name))]
+        counts = what_counts(known, [name], contrast, probabilities.device)
+        planes.append(maps.cosines[:, known.index(name)] * evidence_weight(probabilities, *counts)[:, 0])
+    return inhabited(torch.stack(planes, dim=1), maps.sure, bound_of(library, attributes))
 
 
 class _KeptFlow:
@@ -212,7 +225,7 @@ class MapStore:
         try:
             # opened here: numpy leaves a file open that is no archive
             with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-                maps = Maps(*(torch.from_numpy(kept[name]) for name in ("cosines", "shares", "flow")))
+                maps = Maps(*(torch.from_numpy(kept[name]) for name in FIELDS))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise DatasetError(f"{path} cannot be read ({error}): remove it, and it is computed again") from error
         if maps.flow.shape[0] != len(frames) or maps.flow.shape[2:] != frames.shape[1:3]:
@@ -225,7 +238,7 @@ class MapStore:
         hidden = HiddenFile(path, force=True)
         try:
             with hidden.partial.open("wb") as file:
-                arrays = {name: getattr(maps, name).numpy() for name in ("cosines", "shares", "flow")}
+                arrays = {name: getattr(maps, name).numpy() for name in FIELDS}
                 np.savez(file, **arrays)
             hidden.commit()
         finally:

@@ -87,7 +87,7 @@ def _maps_of(image: np.ndarray, maker: MapMaker, combined: Sequence[str]) -> lis
     asked = [(name,) for name in maker.attributes] + [tuple(combined)]
     planes = [
         at_pixels(
-            weighed(maps, maker.attributes, names, maker.settings), maker.settings.spec_of(names[0]), image.shape[:2]
+            weighed(maps, maker.library, names, maker.settings), maker.settings.spec_of(names[0]), image.shape[:2]
         )[0].numpy()
         for names in asked
     ]
