@@ -139,7 +139,7 @@ def steps(browser: Browser, url: str, scratch: Path) -> None:
 def main() -> None:
     """Make the clip, start studios, take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--frames", type=int, default=60, help="enough for a picture of a run under way")
     chosen = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     expect.set_options(timeout=WAIT)
