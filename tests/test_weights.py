@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from anonymotion import weights
 from anonymotion.backbone import Backbone
 from anonymotion.errors import WeightsError
 from anonymotion.registry import BACKBONES
-from anonymotion.weights import load_weights, provenance
+from anonymotion.weights import load_weights, planes, provenance
 
 EMBEDDED = BACKBONES["dinov2-vits14-embedded"].embedded_file or ""
 
@@ -33,7 +35,7 @@ def refused(path: Path | None, embedded: str | None = None) -> str:
 
 def test_the_record_is_that_of_the_file_in_the_package() -> None:
     record = provenance()
-    data = (weights.FOLDER / record["file"]).read_bytes()
+    data = planes.unpack((weights.FOLDER / record["file"]).read_bytes())
     assert record["file"] == EMBEDDED
     assert hashlib.sha256(data).hexdigest() == record["sha256"]
     for key in ("source_package", "source_version", "source_licence", "upstream_licence", "rebuild"):
@@ -62,6 +64,36 @@ def test_a_missing_embedded_file_is_an_error_of_its_own(tmp_path: Path, monkeypa
     monkeypatch.setattr(weights, "FOLDER", tmp_path)
     assert "cannot be read" in refused(None, EMBEDDED)
     assert "no weights" in refused(None, None)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 65535), max_size=300), st.integers(1, 3))
+def test_packed_weights_are_the_same_bytes_again(patterns: list[int], parts: int) -> None:
+    """Any bit pattern: also NaN with a payload, infinities, negative zero."""
+    values = np.array(patterns * parts, np.uint16).view(np.float16)
+    data = save({"a": torch.from_numpy(values), "b": torch.ones(2, 3, dtype=torch.float16)}, {"note": "odd"})
+    packed = planes.pack(data)
+    assert planes.unpack(packed) == data
+    for damaged in (packed[:-1], packed[:20], b"", b"x" + packed[1:], packed + b"x", packed[:32] + packed[33:] + b"x"):
+        with contextlib.suppress(ValueError):
+            assert planes.unpack(damaged) != data
+            assert len(damaged) == len(packed)  # nothing but the digest can find a changed byte
+
+
+@pytest.mark.parametrize("place", ["head", "header", "high", "low"])
+def test_every_part_of_the_embedded_file_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    data = bytearray((weights.FOLDER / EMBEDDED).read_bytes())
+    _, header, high, _ = planes._HEAD.unpack_from(data)
+    start = planes._HEAD.size
+    data[{"head": 9, "header": start + 99, "high": start + header + high // 2, "low": len(data) - 9}[place]] ^= 4
+    provenance()
+    (tmp_path / EMBEDDED).write_bytes(data)
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    message = refused(None, EMBEDDED)
+    assert "damaged" in message
+    assert "install the package again" in message
 
 
 @pytest.mark.parametrize("name", ["absent.safetensors", "absent.pth", "."])

@@ -108,7 +108,7 @@ BACKBONES: dict[str, BackboneEntry] = {
         14,
         12,
         licence="MIT and Apache-2.0",
-        embedded_file="vit_small_patch14_dinov2.fp16.safetensors",
+        embedded_file="vit_small_patch14_dinov2.fp16.safetensors.planes",
     ),
     "dino-vits8": BackboneEntry("vit_small_patch8_224", 8, 12, hub="timm/vit_small_patch8_224.dino"),
     "dino-vits16": BackboneEntry("vit_small_patch16_224", 16, 12, hub="timm/vit_small_patch16_224.dino"),
@@ -158,7 +158,7 @@ class FeatureSpec:
     layer: int = 11
     facet: Facet = "key"
     stride: int = 14
-    short_side: int = 448
+    short_side: int = 336
     mean: str | None = None
 
     def __post_init__(self) -> None:

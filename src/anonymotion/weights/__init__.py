@@ -2,7 +2,8 @@
 
 `provenance.toml` beside this file says where the embedded weights come from and under which licences.
 
-Not here: which architecture the tensors belong to (backbone.py, flow), downloads (download.py).
+Not here: which architecture the tensors belong to (backbone.py, flow), downloads (download.py), how the embedded file
+is packed (planes.py).
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from pathlib import Path
 from torch import Tensor
 
 from anonymotion.errors import WeightsError
+from anonymotion.weights import planes
 
 FOLDER = Path(__file__).parent
 
 
 @cache
 def provenance() -> dict[str, str]:
-    """What is on record about the embedded weights: file, SHA-256, source package, licences, how to rebuild."""
+    """What is on record about the embedded weights: file, SHA-256, source package, licences, how to rebuild.
+
+    The SHA-256 is that of the safetensors file that is packed in it (planes).
+    """
     with (FOLDER / "provenance.toml").open("rb") as stream:
         return tomllib.load(stream)
 
@@ -29,7 +34,7 @@ def provenance() -> dict[str, str]:
 def load_weights(path: Path | None, embedded_file: str | None = None) -> tuple[dict[str, Tensor], str]:
     """Return (tensors by name, float32) and the SHA-256 of the file they came from.
 
-    Without a `path` the package's `embedded_file` is read and must have the recorded SHA-256.
+    Without a `path` the package's `embedded_file` is unpacked, and what was packed must have the recorded SHA-256.
     Raises WeightsError for a missing, damaged or unsafe file.
     """
     if path is None:
@@ -40,14 +45,25 @@ def load_weights(path: Path | None, embedded_file: str | None = None) -> tuple[d
         data = path.read_bytes()
     except OSError as error:
         raise WeightsError(f"weights {path} cannot be read ({error.strerror}): check the path") from error
+    if path.suffix == planes.SUFFIX:
+        data = _unpacked(data, path)
     digest = hashlib.sha256(data).hexdigest()
     if path.parent == FOLDER and path.name == provenance()["file"] and digest != provenance()["sha256"]:
-        raise WeightsError(
-            f"the embedded weights {path.name} are damaged (SHA-256 {digest[:12]}..., expected "
-            f"{provenance()['sha256'][:12]}...): install the package again"
-        )
-    tensors = _parse_safetensors(data, path) if path.suffix == ".safetensors" else _parse_state_dict(path)
+        raise _damaged(path, f"SHA-256 {digest[:12]}..., expected {provenance()['sha256'][:12]}...")
+    whole = path.suffix in (".safetensors", planes.SUFFIX)
+    tensors = _parse_safetensors(data, path) if whole else _parse_state_dict(path)
     return {name: tensor.float() for name, tensor in tensors.items()}, digest
+
+
+def _unpacked(data: bytes, path: Path) -> bytes:
+    try:
+        return planes.unpack(data)
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, why: str) -> WeightsError:
+    return WeightsError(f"the embedded weights {path.name} are damaged ({why}): install the package again")
 
 
 def _parse_safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
