@@ -65,8 +65,14 @@ def measure(clip: Path, count: int, grains: list[float], attributes: str, masks:
         settings = settings_for(noise_grain=percent)
         size_hw = (clean.shape[1], clean.shape[2])
         grain = settings.grain_px(size_hw)
-        low_high = {"mean": settings.noise_mean, "std": settings.noise_std}
-        noise = make_noise(settings.noise, size_hw, device=torch.device("cpu"), grain=grain, **low_high)
+        noise = make_noise(
+            settings.noise,
+            size_hw,
+            mean=settings.noise_mean,
+            std=settings.noise_std,
+            device=torch.device("cpu"),
+            grain=grain,
+        )
         parts = [
             composite(clean[at : at + 4], alpha[at : at + 4], noise.chunk(flow[at : at + 4]))
             for at in range(0, len(clean), 4)

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from anonymotion.errors import SettingsError
 from anonymotion.flow import source_positions
+from anonymotion.noise_transport import make_transport, to_pixels
 
 
 class Randomness(Protocol):
@@ -90,7 +91,7 @@ class NoiseField(ABC):
             return self._draw(*self._size_hw)
         height, width = self._size_hw
         grains = self._draw(-(-height // self._grain), -(-width // self._grain))
-        return grains.repeat_interleave(self._grain, 0).repeat_interleave(self._grain, 1)[:height, :width].contiguous()
+        return to_pixels(grains, self._grain, self._size_hw)
 
     def next(self, flow: Tensor) -> Tensor:
         """The field of the next frame, (H, W, 3) float32 in 0..255, given its flow to the previous frame."""
@@ -131,15 +132,7 @@ class IIDNoise(NoiseField):
 class AccumulatedNoise(NoiseField):
     """Noise that follows the subject: the field of frame t is that of frame t-1, moved by v(p, t).
 
-    Values are moved to whole pixels, never blended, so that the field stays white and uniform.  What rounding
-    leaves over is carried along in `_remainder` and added to the next step: a subject that moves a fifth of a
-    pixel per frame still moves its noise one pixel in five frames.  A value is used by one pixel only: where
-    several pixels claim it (stretching, disocclusion) one keeps it, the others and those whose source lies
-    outside the frame get new values.
-
-    In grains of more than a pixel single new pixels would be salt and pepper, which costs a codec most.  There all
-    claims are granted and counted, and a square of the size of a grain is drawn anew as a whole once its pixels had
-    one grant too many on average: grains that are stretched get back to their size before they are twice as long.
+    How it is moved, and which pixels get new values: `noise_transport`.  reseeded_share: of the last frame.
     """
 
     def __init__(
@@ -153,82 +146,41 @@ class AccumulatedNoise(NoiseField):
     ) -> None:
         super().__init__(size_hw, randomness, mean, std, device, grain)
         self._values: Tensor | None = None
-        self._remainder = torch.zeros(2, *size_hw, device=device)
-        self._still = source_positions(self._remainder)
-        self._granted = torch.zeros(size_hw, device=device)
+        self._transport = make_transport(size_hw, grain, device)
         self.reseeded_share = 0.0
 
-    def _move(self, flow: Tensor) -> Tensor:
-        values = self._first if self._values is None else self._values
-        assert values is not None  # noqa: S101 - for mypy: `next` has set it
-        # The remainder belongs to the value, so it is read where the value will come from.
-        source = self._index(self._inside(self._still + _nearest(flow)))
-        step = self._remainder.flatten(1).index_select(1, source.flatten()).view_as(flow).add_(flow)
-        whole = _nearest(step)
-        remainder = step.sub_(whole)
-        wanted = whole.add_(self._still)
-        reached = self._inside(wanted)
-        inside = (reached == wanted).all(dim=0)
-        index = self._index(reached)
+    def chunk(self, flows: Tensor) -> Tensor:
+        """See NoiseField.chunk."""
+        fields = torch.empty(len(flows), *self._size_hw, 3, device=self._device)
+        for flow, field in zip(flows, fields, strict=True):
+            if self._first is None:
+                field.copy_(self.next(flow))
+            else:
+                self._move_into(flow, field)
+                self._values = field
+        # its own: whoever uses the chunk may change it, and it need not be kept for one frame
+        self._values = None if self._values is None else self._values.clone()
+        return fields
 
-        keeps = inside & _one_claim_per_source(index, inside, remainder)
-        moved = values.reshape(-1, 3).index_select(0, index.flatten()).view_as(values)
-        fresh = ~keeps if self._grain == 1 else self._worn(index, keeps)
-        count = int(fresh.sum())
-        if count:
-            # Its remainder stays: a new value moves in step with its neighbours, or they would collide.
-            moved[fresh] = self._draw(count) if self._grain == 1 else self._draw_field()[fresh]
-        self._values, self._remainder = moved, remainder
-        self.reseeded_share = count / fresh.numel()
+    def _move(self, flow: Tensor) -> Tensor:
+        moved = torch.empty(*self._size_hw, 3, device=self._device)
+        self._move_into(flow, moved)
+        self._values = moved
         return moved
 
-    def _inside(self, positions: Tensor) -> Tensor:
-        """The nearest pixels of the frame, for (2, H, W) whole positions as (x, y)."""
-        height, width = self._size_hw
-        return torch.stack((positions[0].clamp(0, width - 1), positions[1].clamp(0, height - 1)))
-
-    def _index(self, positions: Tensor) -> Tensor:
-        """(2, H, W) whole positions in the frame -> (H, W) int32 places in a flat frame."""
-        # half as wide as what torch takes by default: moving numbers is what costs here
-        x, y = positions.int()
-        places: Tensor = y.mul_(self._size_hw[1]).add_(x)
-        return places
-
-    def _worn(self, index: Tensor, keeps: Tensor) -> Tensor:
-        """(H, W) bool: the squares that are to be drawn anew, given where each pixel's value came from."""
-        height, width = self._size_hw
-        granted = self._granted.flatten().index_select(0, index.flatten()).view_as(self._granted).add_(~keeps)
-        squares = torch.nn.functional.avg_pool2d(
-            granted[None, None], self._grain, ceil_mode=True, count_include_pad=False
-        )[0, 0]
-        worn = (squares >= 1).repeat_interleave(self._grain, 0).repeat_interleave(self._grain, 1)[:height, :width]
-        self._granted = granted.masked_fill_(worn, 0)
-        return worn
-
-
-def _nearest(displacement: Tensor) -> Tensor:
-    """The nearest whole displacement, halves up.
-
-    Rounding halves to even would send neighbours that move by half a pixel to the same place, and it is the
-    displacement that is rounded, not the position, so that all pixels of a rigid motion take the same step.
-    """
-    return (displacement + 0.5).floor()
-
-
-def _one_claim_per_source(index: Tensor, valid: Tensor, remainder: Tensor) -> Tensor:
-    """(H, W) bool: for each source pixel the one valid claim with the smallest remainder (ties: first pixel).
-
-    The choice is a minimum over integer keys, so that it does not depend on the order of parallel writes.
-    """
-    count = index.numel()
-    kind = torch.int if 1025 * count <= torch.iinfo(torch.int).max else torch.long
-    distance = (remainder.abs().amax(0).clamp_(max=1) * 1024).to(kind)
-    key = distance.mul_(count).flatten().add_(torch.arange(count, dtype=kind, device=index.device))
-    key.masked_fill_(~valid.flatten(), torch.iinfo(kind).max)
-    best = torch.full_like(key, torch.iinfo(kind).max)
-    source = index.flatten().long()
-    best.scatter_reduce_(0, source, key, reduce="amin")
-    return (best.take(source) == key).reshape(index.shape)
+    def _move_into(self, flow: Tensor, moved: Tensor) -> None:
+        """The field after the last one, into (H, W, 3) float32."""
+        values = self._first if self._values is None else self._values
+        assert values is not None  # noqa: S101 - for mypy: `next` has set it
+        fresh = self._transport.step(flow)
+        self._transport.carry(values, moved)
+        count = int(fresh.count_nonzero())
+        if count:
+            if self._grain == 1:
+                moved[fresh] = self._draw(count)
+            else:
+                self._transport.lay(self._draw_field(), fresh, moved)
+        self.reseeded_share = count / fresh.numel()
 
 
 FIELDS: dict[str, type[NoiseField]] = {
