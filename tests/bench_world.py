@@ -8,6 +8,7 @@ This file does not test anything.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,38 @@ STEPS = {"jump": (0, 3), "run": (4, 0), "stay": (0, 0)}
 SIZE_HW = (40, 48)
 FRAMES = 12
 
-EXPERIMENT = """
-title = "squares"
-dataset = "weizmann"
-needs = "nothing"
-takes = "a second"
-seeds = [0, 1]
-privacy_frames = 2
+PEOPLE_SPLITS = [f"person-fold-{number}" for number in range(3)]
+IDENTITY_SPLITS = [f"identity-fold-{number}" for number in range(3)]
+STATIC_ONLY = 'threats = ["static"]\n'
+
+
+def experiment(
+    title: str,
+    dataset: str,
+    columns: Mapping[str, tuple[Sequence[str], Sequence[str]]],
+    methods: Sequence[str],
+    *,
+    seeds: Sequence[int] = (0,),
+    head: str = "",
+) -> str:
+    """An experiment's file.  columns: splits and networks by the task, which is also the name.  head: more of TOML."""
+    first = [f'title = "{title}"', f'dataset = "{dataset}"', 'needs = "nothing"', 'takes = "a minute"']
+    text = "\n".join([*first, f"seeds = {list(seeds)}", head])
+    for task, (splits, networks) in columns.items():
+        text += f'\n[[column]]\nname = "{task}"\ntask = "{task}"\n'
+        text += f"splits = {json.dumps(list(splits))}\nnetworks = {json.dumps(list(networks))}\n"
+    ours = {"strict": "ours = true\n"}
+    return text + "".join(f'\n[[method]]\nname = "{name}"\n{ours.get(name, "")}' for name in methods)
+
+
+EXPERIMENT = (
+    experiment(
+        "squares",
+        "weizmann",
+        {"action": (PEOPLE_SPLITS, ["flow-linear", "small-3d"]), "identity": (IDENTITY_SPLITS, ["small-3d-whole"])},
+        ["source"],
+        seeds=(0, 1),
+        head="""privacy_frames = 2
 
 [training]
 batch = 4
@@ -39,22 +65,9 @@ tensorboard = false
 [input]
 frames = 4
 crop = 16
-
-[[column]]
-name = "action"
-task = "action"
-splits = ["person-fold-0", "person-fold-1", "person-fold-2"]
-networks = ["flow-linear", "small-3d"]
-
-[[column]]
-name = "identity"
-task = "identity"
-splits = ["identity-fold-0", "identity-fold-1", "identity-fold-2"]
-networks = ["small-3d-whole"]
-
-[[method]]
-name = "source"
-
+""",
+    )
+    + """
 [[method]]
 name = "grey"
 ours = true
@@ -74,6 +87,7 @@ only = ["flow-linear"]
 label = "somebody"
 values = { action = 90, identity = 30 }
 """
+)
 
 
 def squares(person: str, action: str, kind: str = "source") -> list[np.ndarray]:

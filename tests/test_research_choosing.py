@@ -28,7 +28,7 @@ from anonymotion.templates import TemplateLibrary
 NETWORKS = EXPERIMENT.replace('"flow-linear", "small-3d"', '"flow-linear"').replace("small-3d-whole", "dinov2-nearest")
 SETTINGS = settings_for(
     "strict",
-    **{**TINY_SETTINGS, "layer": "2", "contrast": "0.02", "threshold": "0.3", "look_ahead": 1},  # type: ignore[arg-type]
+    **{**TINY_SETTINGS, "layer": "2", "contrast": "0.02", "threshold": "0.3", "look_ahead": 1, "close_up": 0},  # type: ignore[arg-type]
 )
 
 
@@ -140,7 +140,7 @@ def test_a_probe_learns_from_the_clean_clips_that_train_and_no_others(
 
 
 def test_thresholds_are_scaled_one_by_one_and_stay_thresholds() -> None:
-    settings: Settings = settings_for("strict", threshold="0.5,face=0.4,hair=0.9")
+    settings: Settings = settings_for("strict", threshold="0.5,face=0.4,hair=0.9", close_up=0)
     assert str(scaled(settings, 1.25).threshold) == "0.625,face=0.5,hair=1.0"
     assert str(scaled(settings, 0.5).threshold) == "0.25,face=0.2,hair=0.45"
     assert scaled(settings, 1.0) == settings
@@ -150,10 +150,10 @@ def test_a_policy_names_thresholds_only_where_they_were_changed(tmp_path: Path) 
     def policy(scale: float) -> Policy:
         score = Score(1, 0, 1, 0, 0.1)
         chosen = (Candidate(("hair",), scale), score)
-        settings = settings_for("strict", short_side=336)
+        settings = settings_for("strict", short_side=448, close_up=0)
         return Choice([chosen], chosen, [], chosen[0], {}, (), settings).policy()
 
-    assert policy(1.0).settings == {"short_side": 336}
+    assert policy(1.0).settings == {"short_side": 448, "close_up": 0}
     assert policy(0.75).effective_settings().threshold["hair"] == 0.3
 
 

@@ -17,7 +17,6 @@ from anonymotion.errors import SettingsError
 from anonymotion.presets import settings_for
 from anonymotion.research.claims import CLAIMS, Question, soft_iou, source_pictures
 from anonymotion.research.looks import OnePass
-from anonymotion.research.maps import MapMaker
 from anonymotion.research.pictures import figure_4, figure_6
 from anonymotion.templates import TemplateLibrary
 
@@ -128,8 +127,25 @@ def test_motion_and_codec_are_tables_of_endpoint_errors(ask: Callable[..., Quest
     codec = CLAIMS["codec"].measure(question)
     assert [row.label for row in codec[0].rows] == ["no motion at all", "source", "strict", "iid"]
     assert len(codec[0].headings) == 3
-    assert codec[-1].title == "Bits per pixel"
-    assert len(told) == 4
+    assert codec[-2].title == "Bits per pixel"
+    assert len(told) == 6  # each clip twice, and once for its masks
+
+
+def test_masks_of_encoded_clips_are_held_against_those_of_the_clips_as_they_are(ask: Callable[..., Question]) -> None:
+    table = CLAIMS["codec"].measure(ask(attributes="hair", methods=("strict",), qualities=(13, 51)))[-1]
+    before, good, poor = ([cell.value for cell in row.cells] for row in table.rows)
+    assert [row.label for row in table.rows] == ["before encoding", "H.264 crf 13", "H.264 crf 51"]
+    assert before[1:] == [1, 1]  # with themselves
+    assert 0 < before[0] < 1  # type: ignore[operator]
+    assert good[1] > poor[1]  # type: ignore[operator]
+    assert 0.5 < good[2] <= 1  # type: ignore[operator]
+
+
+def test_a_clip_without_any_mask_is_alike_however_it_is_encoded(ask: Callable[..., Question]) -> None:
+    settings = {**SETTINGS, "threshold": "1"}
+    table = CLAIMS["codec"].measure(ask(attributes="hair", methods=("strict",), qualities=(30,), settings=settings))[-1]
+    for row in table.rows:
+        assert [cell.value for cell in row.cells] == [0, 1, None]
 
 
 def test_questions_that_mean_nothing_are_refused(clips: tuple[Path, ...]) -> None:
@@ -143,7 +159,7 @@ def test_figures_4_and_6_show_every_attribute_and_method(ask: Callable[..., Ques
     question = ask(attributes="hair", methods=("strict", "iid"))
     settings = settings_for("strict", **{**SETTINGS, "contrast": "0.02"})  # type: ignore[arg-type]
     images = [("one", patchwork((70, 84), seed=1)), ("two", patchwork((300, 200), seed=2))]
-    drawn = figure_4(images, MapMaker(settings, question.network()), ["hair", "leg"])
+    drawn = figure_4(images, settings, question.network(), TemplateLibrary.load(), ["hair", "leg"])
     assert drawn.numbers is not None
     assert len(drawn.numbers.headings) == 9 + 2
     assert all(0 <= cell.value <= 1 for row in drawn.numbers.rows for cell in row.cells)  # type: ignore[operator]

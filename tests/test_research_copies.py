@@ -150,6 +150,22 @@ def test_a_damaged_or_foreign_store_is_refused(dataset: Dataset, tmp_path: Path,
     assert not (tmp_path / "out" / "strict" / "frames" / "one").exists()
 
 
+@pytest.mark.parametrize("share", [0, 0.02, 0.5, 0.99])
+def test_a_look_that_was_cut_anywhere_is_named(tmp_path: Path, make: Callable[..., Variant], share: float) -> None:
+    store, look = LookStore(tmp_path / "looks"), make("strict").look
+    assert look is not None
+    noise = np.random.default_rng(0).random((3, 2, 24, 32), np.float32)
+    store.save(look, Path("one.mkv"), noise[:, 0], noise)
+    alpha, flow = store.load(look, Path("one.mkv"))
+    assert torch.equal(flow, torch.from_numpy(noise))
+    assert torch.equal(alpha, flow[:, 0])
+    file = store.folder / look.digest / "one.mkv.npz"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(DatasetError, match=r"one.mkv.npz cannot be read .*: remove it, and it is computed again"):
+        store.load(look, Path("one.mkv"))
+
+
 # Copies
 
 

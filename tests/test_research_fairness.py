@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bench_world import STATIC_ONLY, experiment
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -13,7 +14,7 @@ from anonymotion.cli import app
 from anonymotion.errors import DatasetError, SettingsError
 from anonymotion.research.datasets import open_dataset
 from anonymotion.research.experiments import load_experiment
-from anonymotion.research.fairness import PerVideo, covered_shares, fairness_sheet
+from anonymotion.research.fairness import PerVideo, covered_shares, fairness_sheet, read_groups, recalls
 from anonymotion.research.predict import Predictions, write_predictions
 from anonymotion.research.runs import RunFolder, plan
 from anonymotion.research.summaries import Summary
@@ -22,27 +23,9 @@ PEOPLE = {"ann": "F", "bea": "F", "cat": "F", "dan": "M", "eli": "M", "fay": ""}
 RECOGNISED = {"ann", "dan", "eli", "fay"}
 SPLITS = {"ann": "test", "bea": "test", "cat": "test", "dan": "test", "eli": "test", "fay": "test"}
 
-EXPERIMENT = """
-title = "six"
-dataset = "folder"
-needs = "nothing"
-takes = "nothing"
-seeds = [0]
-threats = ["static"]
-
-[[column]]
-name = "identity"
-task = "identity"
-splits = ["listed"]
-networks = ["dinov2-nearest"]
-
-[[method]]
-name = "source"
-
-[[method]]
-name = "strict"
-ours = true
-"""
+EXPERIMENT = experiment(
+    "six", "folder", {"identity": (["listed"], ["dinov2-nearest"])}, ["source", "strict"], head=STATIC_ONLY
+)
 
 
 def write(root: Path, kind: str) -> Path:
@@ -130,3 +113,98 @@ def test_the_command_prints_the_sheet(world: tuple[Summary, Path, Path], tmp_pat
     assert result.stdout.splitlines()[1].startswith("F,3,,,3,,,50,50,50,-50")
     assert CliRunner().invoke(app, list(map(str, [*words, "-o", tmp_path / "sheet.csv"]))).exit_code == 0
     assert (tmp_path / "sheet.csv").read_text() == result.stdout
+
+
+def test_a_file_says_who_is_in_which_group_and_then_people_are_drawn(
+    world: tuple[Summary, Path, Path], tmp_path: Path
+) -> None:
+    summary, data, copies = world
+    (tmp_path / "age.csv").write_text("identity,age\nann,old\nbea,old\ncat,young\ndan,young\n")
+    table = fairness_sheet(summary, data, copies, "age", "strict", groups=tmp_path / "age.csv")
+    assert table.headings[1].text == "identity"
+    rows = {row.label: row.cells for row in table.rows}
+    assert [cell.value for cell in rows["old"][:4]] == pytest.approx([2, 2, 0.5, -0.25])
+    assert [cell.value for cell in rows["young"][:4]] == pytest.approx([2, 2, 0.75, 0.25])
+    assert any("intervals over values of identity" in note for note in table.notes)
+    assert any("2 clips without a label 'age'" in note for note in table.notes)
+
+
+def test_what_is_drawn_is_the_person_whoever_has_more_clips(tmp_path: Path) -> None:
+    for name in ("ann_a", "ann_b", "dan_a"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name / "0.png")
+    lines = ["file,action,person", "ann_a,walk,ann", "ann_b,run,ann", "dan_a,walk,dan"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "gender.csv").write_text("identity,gender\nann,F\n")
+    dataset = open_dataset("folder", tmp_path)
+    groups = read_groups(tmp_path / "gender.csv", "gender", dataset)
+    assert [(groups.group(clip), groups.drawn(clip)) for clip in dataset.clips] == [
+        ("F", "ann"),
+        ("F", "ann"),
+        ("", "dan"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("identity,age\nann,old\n", "has no column 'gender'"),
+        ("name,gender\nann,F\n", "has no column that says whose gender it is"),
+        ("identity,gender\nann,F\nann,M\n", "line 3: identity 'ann' occurs twice"),
+        ("identity,gender\nzoe,F\n", "line 2: identity 'zoe' is none of ann, bea"),
+    ],
+)
+def test_a_file_of_groups_that_does_not_fit_is_refused(
+    world: tuple[Summary, Path, Path], tmp_path: Path, text: str, wrong: str
+) -> None:
+    (tmp_path / "groups.csv").write_text(text)
+    with pytest.raises(DatasetError, match=wrong):
+        read_groups(tmp_path / "groups.csv", "gender", open_dataset("folder", world[1]))
+
+
+def test_recall_of_an_independent_instrument_by_group(world: tuple[Summary, Path, Path], tmp_path: Path) -> None:
+    summary, data, copies = world
+    lines = [
+        "clip,frame,attribute,mask,recall",
+        "data/ann,0,hair,ours,0.5",
+        "data/ann,1,hair,ours,1.0",
+        "data/dan,0,hair,ours,",  # not sure in this frame
+        "data/dan,1,hair,ours,0.25",
+        "data/dan,1,hair,whole person,1.0",
+        "data/ann,0,leg,ours,1.0",
+        "elsewhere/dan,1,hair,ours,0.0",
+        "data/fay,0,hair,ours,0.0",  # in no group
+    ]
+    rows = tmp_path / "rows.csv"
+    rows.write_text("\n".join(lines) + "\n")
+    dataset = open_dataset("folder", data)
+    found = recalls(rows, dataset, ["hair"])
+    assert found == {"hair": {"ann": 0.75, "dan": 0.25, "fay": 0.0}}
+    table = fairness_sheet(summary, data, copies, "gender", "strict", coverage=rows, attributes=["hair"])
+    assert [heading.text for heading in table.headings][-2:] == ["recall of hair", "less the others"]
+    assert {row.label: [cell.value for cell in row.cells[-2:]] for row in table.rows} == {
+        "F": [0.75, 0.5],
+        "M": [0.25, -0.5],
+    }
+    assert "clips of columns that have fewer: recall of hair 2" in table.notes
+    with pytest.raises(DatasetError, match="no recall of torso in a clip of folder"):
+        recalls(rows, dataset, ["hair", "torso"])
+    rows.write_text("clip,frame,attribute,mask,recall\ndata/ann,0,hair,ours,much\n")
+    with pytest.raises(DatasetError, match="line 2: recall 'much' is no number"):
+        recalls(rows, dataset, ["hair"])
+
+
+def test_the_shipped_labels_of_weizmann_are_read_by_the_command(
+    world: tuple[Summary, Path, Path], tmp_path: Path
+) -> None:
+    shipped = Path(__file__).parents[1] / "experiments" / "weizmann_gender.csv"
+    people = [line.split(",") for line in shipped.read_text().splitlines()[1:]]
+    assert len({name for name, _ in people}) == 9
+    assert sorted({gender for _, gender in people}) == ["F", "M"]
+    summary, data, copies = world
+    own = tmp_path / "own.csv"
+    own.write_text("identity,side\n" + "".join(f"{name},{'left' if name < 'c' else 'right'}\n" for name in PEOPLE))
+    words = ["bench", "fairness", summary.run.path, "--data", data, "--label", "side", "--groups", own]
+    result = CliRunner().invoke(app, [*map(str, words), "--copies", str(copies), "--format", "csv"])
+    assert result.exit_code == 0, result.stderr
+    assert [line.split(",")[0] for line in result.stdout.splitlines()[1:3]] == ["left", "right"]

@@ -26,7 +26,7 @@ def nine(tmp_path: Path) -> TemplateLibrary:
 
 def settings(**changes: object) -> Settings:
     fields = {**TINY_SETTINGS, "contrast": CONTRAST, "threshold": "0.5,hair=0.2,eyes=0.3,leg=0.3", **changes}
-    return settings_for("strict", **{**fields, "layer": "2,face=1,hair=2,body=1"})
+    return settings_for("strict", **{"close_up": 0, **fields, "layer": "2,face=1,hair=2,body=1"})
 
 
 @pytest.mark.parametrize("names", [("hair",), ("forehead", "cheek", "torso"), ("hair", "eyes", "hand", "leg")])

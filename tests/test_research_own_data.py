@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_world import COLOURS, STEPS, squares
+from bench_world import COLOURS, IDENTITY_SPLITS, PEOPLE_SPLITS, STATIC_ONLY, STEPS, experiment, squares
 from synthetic import make_clip
 from typer.testing import CliRunner
 
@@ -16,39 +16,13 @@ from anonymotion.cli import app
 from anonymotion.research.datasets import open_dataset
 from anonymotion.research.obfuscate import RATE
 
-EXPERIMENT = """
-title = "own clips"
-dataset = "folder"
-needs = "a minute"
-takes = "a minute"
-seeds = [0]
-threats = ["static"]
-
-[[column]]
-name = "action"
-task = "action"
-splits = ["person-fold-0", "person-fold-1", "person-fold-2"]
-networks = ["flow-linear"]
-
-[[column]]
-name = "identity"
-task = "identity"
-splits = ["identity-fold-0", "identity-fold-1", "identity-fold-2"]
-networks = ["dinov2-nearest"]
-
-[[method]]
-name = "source"
-
-[[method]]
-name = "strict"
-ours = true
-
-[[method]]
-name = "iid"
-
-[[method]]
-name = "pixelate-16"
-"""
+EXPERIMENT = experiment(
+    "own clips",
+    "folder",
+    {"action": (PEOPLE_SPLITS, ["flow-linear"]), "identity": (IDENTITY_SPLITS, ["dinov2-nearest"])},
+    ["source", "strict", "iid", "pixelate-16"],
+    head=STATIC_ONLY,
+)
 
 
 def write(path: Path, frames: list[np.ndarray]) -> None:

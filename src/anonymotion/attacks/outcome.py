@@ -18,9 +18,9 @@ from anonymotion.attacks.evidence import View
 from anonymotion.attacks.examine import LEAST_NULLS, Examination, examine
 from anonymotion.attacks.files import Masks, Stretch, read_view
 from anonymotion.attacks.outline import silhouette_overlap
-from anonymotion.errors import OutputError, SettingsError
+from anonymotion.errors import SettingsError
 from anonymotion.presets import Settings
-from anonymotion.target import HiddenFile, check_target, reason
+from anonymotion.target import check_target, whole_file
 
 ATTACK_SCHEMA_VERSION = 1
 SUFFIXES = (".html", ".json")
@@ -139,11 +139,5 @@ class AttackReport:
         text = json.dumps(outcome.as_json(), indent=2) + "\n"
         if self.path.suffix.lower() == ".html":
             text = page(outcome)
-        target = HiddenFile(self.path, force=self._force, private=True)
-        try:
-            target.partial.write_text(text, encoding="utf-8")
-            target.commit()
-        except OSError as error:
-            raise OutputError(f"report {self.path} cannot be written ({reason(error)})") from error
-        finally:
-            target.discard()
+        with whole_file(self.path, force=self._force, private=True) as partial:
+            partial.write_text(text, encoding="utf-8")

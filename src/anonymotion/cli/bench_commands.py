@@ -6,7 +6,7 @@ Not here: what an experiment is (research.experiments), how it is run (research.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,12 +19,14 @@ from anonymotion.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from anonymotion.research.bench import JobProgress
+    from anonymotion.research.tables import Table
 
 bench_app = typer.Typer(help="Run the paper's experiments on data sets and print their tables.", no_args_is_help=True)
 
 EXPERIMENTS = Path("experiments")
 
 Run = Annotated[Path, typer.Argument(help="folder of a run, as `bench run` writes it", metavar="RUN")]
+Shape = Annotated[str, typer.Option("--format", help="text | csv | markdown | latex")]
 
 
 @bench_app.command("run")
@@ -104,7 +106,7 @@ def _progress(wanted: bool) -> Iterator[JobProgress | None]:
 @bench_app.command("table")
 def bench_table(
     run: Run,
-    shape: Annotated[str, typer.Option("--format", help="text | csv | markdown | latex")] = "text",
+    shape: Shape = "text",
     kind: Annotated[
         str, typer.Option("--table", help="main | differences | source (Table 1) | networks (each) | leakage | all")
     ] = "main",
@@ -115,25 +117,43 @@ def bench_table(
     with reported(False):
         from anonymotion.research.runs import RunFolder
         from anonymotion.research.summaries import Summary
-        from anonymotion.research.tables import FORMATS
 
         summary = Summary(RunFolder.open(run))
-        if shape not in FORMATS:
-            raise SettingsError(f"--format {shape} is not known: use one of {', '.join(FORMATS)}")
+        check_file(output, shape, force)
         if kind not in (*summary.TABLES, "all"):
             raise SettingsError(f"--table {kind} is not known: use one of {', '.join(summary.TABLES)}, all")
-        if output is not None and output.exists() and not force:
-            raise OutputError(f"{output} exists: give another --output, or --force to replace it")
         kinds = summary.TABLES if kind == "all" else {kind: summary.TABLES[kind]}
-        text = "\n".join(FORMATS[shape](make(summary)) for make in kinds.values())
-        if output is None:
-            show(text.rstrip("\n"))
-            return
-        try:
-            output.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{output} cannot be written ({error.strerror})") from error
-        tell(f"wrote {output}")
+        give([make(summary) for make in kinds.values()], shape, output, force)
+
+
+def check_file(path: Path | None, shape: str, force: bool) -> None:
+    """Raise SettingsError for a format that tables do not have, OutputError for a file that is there already."""
+    from anonymotion.research.tables import FORMATS
+
+    if shape not in FORMATS:
+        raise SettingsError(f"--format {shape} is not known: use one of {', '.join(FORMATS)}")
+    if path is not None and path.exists() and not force:
+        raise OutputError(f"{path} exists: give another name, or --force to replace it")
+
+
+def give(tables: Sequence[Table], shape: str, output: Path | None, force: bool) -> None:
+    """Print tables in a format, or write them to a file."""
+    from anonymotion.research.tables import FORMATS
+
+    text = "\n".join(FORMATS[shape](table) for table in tables)
+    if output is None:
+        show(text.rstrip("\n"))
+    else:
+        write_text(output, text, force)
+
+
+def write_text(path: Path, text: str, force: bool) -> None:
+    """The whole file or none.  Raises OutputError."""
+    from anonymotion.target import whole_file
+
+    with whole_file(path, force=force) as partial:
+        partial.write_text(text, encoding="utf-8")
+    tell(f"wrote {path}")
 
 
 @bench_app.command("speed")

@@ -11,23 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anonymotion.cli.bench_commands import EXPERIMENTS, Run, bench_app
+from anonymotion.cli.bench_commands import EXPERIMENTS, Run, Shape, bench_app, check_file, give, write_text
 from anonymotion.cli.console import reported, show, tell
-from anonymotion.cli.options import Device, Force, Quiet
+from anonymotion.cli.options import Device, Force, Quiet, with_flags
 from anonymotion.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from anonymotion.research.claims import Question
     from anonymotion.research.drawing import Drawn
-    from anonymotion.research.tables import Table
 
 __all__ = ["bench_app"]
 
 OF_RUNS, OF_CLIPS = ("fig5", "fig7", "fig8"), ("fig4", "fig6")
-DEFAULT_ATTRIBUTES = "torso,arm,leg,hair"
 
 Frames = Annotated[int, typer.Option("--frames", help="how many frames from the middle of each clip")]
 Each = Annotated[int, typer.Option("--each", help="only every N-th clip, by name")]
+DEFAULT_ATTRIBUTES = "torso,arm,leg,hair"
 Names = Annotated[str, typer.Option("--attributes", "-a", help="what is hidden, with commas")]
 Flows = Annotated[str, typer.Option("--flow", help="estimators that see the motion, with commas: dis,raft-small")]
 FlowScale = Annotated[
@@ -37,26 +36,31 @@ FlowFile = Annotated[Path | None, typer.Option("--flow-weights", help="weights f
 Methods = Annotated[str | None, typer.Option("--methods", help="instead of all, with commas: strict,iid,...")]
 Qualities = Annotated[str, typer.Option("--qualities", help="of H.264, with commas; lower is better")]
 ShortSide = Annotated[int | None, typer.Option("--short-side", help="of the pictures that are matched")]
-Shape = Annotated[str, typer.Option("--format", help="text | csv | markdown | latex")]
+
+# What a question is asked with, besides its clips: flag and default.
+QUESTION_FLAGS = {
+    "each": (Each, 1),
+    "attributes": (Names, DEFAULT_ATTRIBUTES),
+    "flow": (Flows, "dis"),
+    "flow_scale": (FlowScale, 1.0),
+    "flow_weights": (FlowFile, None),
+    "methods": (Methods, None),
+    "qualities": (Qualities, "13,23,33"),
+    "short_side": (ShortSide, None),
+}
 
 
 @bench_app.command("figure")
+@with_flags(QUESTION_FLAGS)
 def bench_figure(
     figure: Annotated[str, typer.Argument(help="fig5, fig7, fig8 of a run; fig4, fig6 of clips")],
     sources: Annotated[list[Path], typer.Argument(help="a folder of a run; or clips, pictures, folders of frames")],
     output: Annotated[Path, typer.Option("--output", "-o", help="folder for NAME.svg, NAME.png, NAME.csv")],
     frames: Frames = 12,
-    each: Each = 1,
-    attributes: Names = DEFAULT_ATTRIBUTES,
-    flow: Flows = "dis",
-    flow_scale: FlowScale = 1.0,
-    flow_weights: FlowFile = None,
-    methods: Methods = None,
-    qualities: Qualities = "13,23,33",
-    short_side: ShortSide = None,
     device: Device = "auto",
     force: Force = False,
     quiet: Quiet = False,
+    **asked: Any,
 ) -> None:
     """Draw a figure of the paper with one's own data: vector, PNG, and the numbers behind it."""
     with reported(False):
@@ -68,20 +72,7 @@ def bench_figure(
         if figure in OF_RUNS:
             drawn = [_of_run(figure, sources)]
         else:
-            question = _question(
-                sources,
-                each,
-                methods,
-                qualities,
-                short_side,
-                quiet,
-                frames=frames,
-                attributes=attributes,
-                device=device,
-                flows=tuple(flow.split(",")),
-                flow_scale=flow_scale,
-                flow_weights=flow_weights,
-            )
+            question = _question(sources, quiet, frames=frames, device=device, **asked)
             drawn = [_figure_4(question)] if figure == "fig4" else _figure_6(question)
         for path in save(drawn, output, force=force):
             tell(f"wrote {path}")
@@ -108,11 +99,13 @@ def _of_run(figure: str, sources: Sequence[Path]) -> Drawn:
 
 def _question(
     sources: Sequence[Path],
-    each: int,
-    methods: str | None,
-    qualities: str,
-    short_side: int | None,
     quiet: bool,
+    *,
+    each: int,
+    flow: str,
+    qualities: str,
+    methods: str | None = None,
+    short_side: int | None = None,
     **fields: Any,
 ) -> Question:
     """A Question from flags; `fields` are its own."""
@@ -129,6 +122,7 @@ def _question(
     return Question(
         tuple(sorted(sources)[::each]),
         settings={} if short_side is None else {"short_side": short_side},
+        flows=tuple(flow.split(",")),
         qualities=steps,
         clip_done=None if quiet else lambda name: tell(f"{name} is done"),
         **fields,
@@ -137,12 +131,13 @@ def _question(
 
 def _figure_4(question: Question) -> Drawn:
     from anonymotion.presets import settings_for
-    from anonymotion.research.maps import MapMaker
     from anonymotion.research.pictures import figure_4, middle_frame
+    from anonymotion.templates import TemplateLibrary
 
-    maker = MapMaker(settings_for("strict", **question.settings), question.network())
-    combined = maker.library.expand(question.attributes.split(","))
-    return figure_4([(path.stem, middle_frame(path)) for path in question.clips], maker, combined)
+    library = TemplateLibrary.load()
+    combined = library.expand(question.attributes.split(","))
+    images = [(path.stem, middle_frame(path)) for path in question.clips]
+    return figure_4(images, settings_for("strict", **question.settings), question.network(), library, combined)
 
 
 def _figure_6(question: Question) -> list[Drawn]:
@@ -156,26 +151,20 @@ def _figure_6(question: Question) -> list[Drawn]:
 
 
 @bench_app.command("claim")
+@with_flags(QUESTION_FLAGS)
 def bench_claim(
     claim: Annotated[str, typer.Argument(help="motion | codec | pictures | dilution | overlap | runtime")],
     clips: Annotated[list[Path], typer.Argument(help="clips or folders of frames")],
     frames: Frames = 8,
-    each: Each = 1,
-    attributes: Names = DEFAULT_ATTRIBUTES,
-    flow: Flows = "dis",
-    flow_scale: FlowScale = 1.0,
-    flow_weights: FlowFile = None,
     backbone_weights: Annotated[
         Path | None, typer.Option("--backbone-weights", help="of preset paper, for runtime")
     ] = None,
-    methods: Methods = None,
-    qualities: Qualities = "13,23,33",
-    short_side: ShortSide = None,
     shape: Shape = "text",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="write it to this file")] = None,
     device: Device = "auto",
     force: Force = False,
     quiet: Quiet = False,
+    **asked: Any,
 ) -> None:
     """Measure a claim of the paper's text on clips."""
     with reported(False):
@@ -183,23 +172,9 @@ def bench_claim(
 
         if claim not in CLAIMS:
             raise SettingsError(f"claim {claim!r} is not known: use one of {', '.join(CLAIMS)}")
-        _check_file(output, shape, force)
-        question = _question(
-            clips,
-            each,
-            methods,
-            qualities,
-            short_side,
-            quiet,
-            frames=frames,
-            attributes=attributes,
-            device=device,
-            flows=tuple(flow.split(",")),
-            flow_scale=flow_scale,
-            flow_weights=flow_weights,
-            backbone_weights=backbone_weights,
-        )
-        _give(CLAIMS[claim].measure(question), shape, output, force)
+        check_file(output, shape, force)
+        question = _question(clips, quiet, frames=frames, device=device, backbone_weights=backbone_weights, **asked)
+        give(CLAIMS[claim].measure(question), shape, output, force)
 
 
 @bench_app.command("fairness")
@@ -211,6 +186,13 @@ def bench_fairness(
     copies: Annotated[
         Path | None, typer.Option("--copies", help="folder with the copies of the method and person-mask")
     ] = None,
+    groups: Annotated[
+        Path | None, typer.Option("--groups", help="CSV with a label of the data set and yours (identity,gender)")
+    ] = None,
+    coverage: Annotated[
+        Path | None, typer.Option("--coverage", help="rows.csv of benchmarks/coverage.py: recall by group")
+    ] = None,
+    attributes: Names = DEFAULT_ATTRIBUTES,
     shape: Shape = "text",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="write it to this file")] = None,
     force: Force = False,
@@ -221,8 +203,18 @@ def bench_fairness(
         from anonymotion.research.runs import RunFolder
         from anonymotion.research.summaries import Summary
 
-        _check_file(output, shape, force)
-        _give([fairness_sheet(Summary(RunFolder.open(run)), data, copies, label, method)], shape, output, force)
+        check_file(output, shape, force)
+        sheet = fairness_sheet(
+            Summary(RunFolder.open(run)),
+            data,
+            copies,
+            label,
+            method,
+            groups=groups,
+            coverage=coverage,
+            attributes=attributes.split(","),
+        )
+        give([sheet], shape, output, force)
 
 
 @bench_app.command("select")
@@ -252,7 +244,7 @@ def bench_select(
         from anonymotion.research.tables import to_text
 
         for path in (output, table):
-            _check_file(path, "markdown", force)
+            check_file(path, "markdown", force)
         found = load_experiment(experiment)
         choice = choose(
             found,
@@ -261,20 +253,20 @@ def bench_select(
             most=most,
             scales=parse_numbers(scales, "--scales", ",".join("x" * len(scales.split(",")))),
             attributes=candidates.split(",") if candidates else (),
-            settings=settings_for("strict", short_side=short_side),
+            settings=settings_for("strict", short_side=short_side, close_up=0),
             device=device,
             tell=None if quiet else _line(),
         )
         tables = choice.tables()
         if table is not None:
-            _give(tables, "markdown", table, force)
+            give(tables, "markdown", table, force)
         show("\n".join(to_text(one) for one in tables).rstrip("\n"))
         candidate, score = choice.recommended
         comment = (
             f"# Chosen by `anonymotion bench select` on validation clips of {found.dataset}: {candidate}\n"
             f"# action {score.action:.1%}, privacy {score.privacy:.1%}, f {score.f:.3f} +- {score.error:.3f}\n"
         )
-        _write(output, comment + choice.policy().as_toml(), force)
+        write_text(output, comment + choice.policy().as_toml(), force)
         tell(f"next: anonymotion hide --policy {output}")
 
 
@@ -289,35 +281,3 @@ def _line() -> Any:
             tell(f"measuring {candidate}")
 
     return told
-
-
-def _check_file(path: Path | None, shape: str, force: bool) -> None:
-    from anonymotion.research.tables import FORMATS
-
-    if shape not in FORMATS:
-        raise SettingsError(f"--format {shape} is not known: use one of {', '.join(FORMATS)}")
-    if path is not None and path.exists() and not force:
-        raise OutputError(f"{path} exists: give another name, or --force to replace it")
-
-
-def _give(tables: Sequence[Table], shape: str, output: Path | None, force: bool) -> None:
-    from anonymotion.research.tables import FORMATS
-
-    text = "\n".join(FORMATS[shape](table) for table in tables)
-    if output is None:
-        show(text.rstrip("\n"))
-    else:
-        _write(output, text, force)
-
-
-def _write(path: Path, text: str, force: bool) -> None:
-    """The whole file or none."""
-    from anonymotion.target import HiddenFile
-
-    hidden = HiddenFile(path, force=force)
-    try:
-        hidden.partial.write_text(text, encoding="utf-8")
-        hidden.commit()
-    finally:
-        hidden.discard()
-    tell(f"wrote {path}")

@@ -27,8 +27,8 @@ from anonymotion.chunks import HiddenChunk
 from anonymotion.errors import DatasetError
 from anonymotion.pipeline import Hider
 from anonymotion.registry import FeatureSpec
+from anonymotion.research.archives import load_arrays, save_arrays
 from anonymotion.results import library_versions
-from anonymotion.target import HiddenFile
 
 # What is put into a mask, which a look is the same for.
 COVER_SETTINGS = ("preset", "noise", "noise_mean", "noise_std", "noise_grain", "method", "at_native")
@@ -206,23 +206,12 @@ class LookStore:
     def save(self, look: Look, video: Path, alpha: np.ndarray, flow: np.ndarray) -> None:
         """Keep (T, H, W) float32 and (T, 2, H, W) float32; the file appears whole or not at all."""
         path = self._file(look.digest, video)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        save_arrays(path, {"alpha": alpha, "flow": flow}, compressed=True)
         description = self.folder / look.digest / "look.json"
         if not description.exists():
             description.write_text(json.dumps(look.key, indent=2) + "\n", encoding="utf-8")
-        hidden = HiddenFile(path, force=True)
-        try:
-            with hidden.partial.open("wb") as file:
-                np.savez_compressed(file, alpha=alpha, flow=flow)
-            hidden.commit()
-        finally:
-            hidden.discard()
 
     def load(self, look: Look, video: Path) -> tuple[Tensor, Tensor]:
         """Alpha and flow as they were kept.  Raises DatasetError if the file cannot be read."""
-        path = self._file(look.digest, video)
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                return torch.from_numpy(archive["alpha"]), torch.from_numpy(archive["flow"])
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise DatasetError(f"{path} cannot be read ({error}): remove it, and it is computed again") from error
+        alpha, flow = load_arrays(self._file(look.digest, video), ("alpha", "flow"))
+        return alpha, flow

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +29,9 @@ from anonymotion.pipeline import Hider
 from anonymotion.presence import bound_of, inhabited, presence_of
 from anonymotion.presets import Settings
 from anonymotion.registry import FeatureSpec, backbone_entry
+from anonymotion.research.archives import load_arrays, save_arrays
 from anonymotion.results import library_versions
 from anonymotion.saliency import attribute_saliency, evidence_weight, upsample
-from anonymotion.target import HiddenFile
 from anonymotion.template_bank import Rivals, TemplateBank, build_bank, what_counts
 from anonymotion.templates import TemplateLibrary
 
@@ -60,13 +59,15 @@ class Maps:
 class MapMaker:
     """Looks for all attributes of a library, by default the built-in one, with the settings of a preset.
 
-    Raises SettingsError for settings without masks (blend), key frames, or rivals that do not count, and for a library
-    with negative templates of a user's own.
+    Raises SettingsError for settings without masks (blend), key frames, a second look at heads, or rivals that do not
+    count, and for a library with negative templates of a user's own.
     """
 
     def __init__(self, settings: Settings, network: Backbone, library: TemplateLibrary | None = None) -> None:
         if settings.composite != "replace" or settings.every != "1" or not settings.weighs_rivals:
             raise SettingsError("attributes are chosen for presets that replace pixels in every frame: use strict")
+        if settings.close_up:
+            raise SettingsError("maps are of whole frames: look at heads once, with close_up 0")
         self.settings, self.network = settings, network
         self.library = library or TemplateLibrary.load()
         if any(template.negative for template in self.library.own_templates):
@@ -219,27 +220,10 @@ class MapStore:
         path = self.folder / video.with_name(f"{video.name}.npz")
         if not path.is_file():
             maps = self.maker.look(frames)
-            self._save(path, maps)
+            save_arrays(path, {name: getattr(maps, name).numpy() for name in FIELDS})
             self.computed += 1
             return maps
-        try:
-            # opened here: numpy leaves a file open that is no archive
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-                maps = Maps(*(torch.from_numpy(kept[name]) for name in FIELDS))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise DatasetError(f"{path} cannot be read ({error}): remove it, and it is computed again") from error
+        maps = Maps(*load_arrays(path, FIELDS))
         if maps.flow.shape[0] != len(frames) or maps.flow.shape[2:] != frames.shape[1:3]:
             raise DatasetError(f"{path} is of another video than {video}: remove it, and it is computed again")
         return maps
-
-    @staticmethod
-    def _save(path: Path, maps: Maps) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        hidden = HiddenFile(path, force=True)
-        try:
-            with hidden.partial.open("wb") as file:
-                arrays = {name: getattr(maps, name).numpy() for name in FIELDS}
-                np.savez(file, **arrays)
-            hidden.commit()
-        finally:
-            hidden.discard()

@@ -33,7 +33,7 @@ from anonymotion.research.layouts import copies
 from anonymotion.research.looks import Look, LookStore, Seen, chunks_of, look_at
 from anonymotion.research.variants import Variant
 from anonymotion.results import Progress, ProgressCallback
-from anonymotion.target import HiddenFile
+from anonymotion.target import whole_file
 from anonymotion.video.pictures import FolderSink
 
 RATE = Fraction(25)  # of the pictures of a copy, which keep no times
@@ -134,12 +134,8 @@ def _open_index(dataset: Dataset, folder: Path, variant: Variant) -> dict[str, A
 
 
 def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
-    hidden = HiddenFile(folder / copies.INDEX, force=True)
-    try:
-        hidden.partial.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-        hidden.commit()
-    finally:
-        hidden.discard()
+    with whole_file(folder / copies.INDEX, force=True) as partial:
+        partial.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
 def _differences(before: Any, now: Any, name: str = "") -> list[str]:

@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anonymotion.backbone import Backbone
 from anonymotion.errors import DatasetError
 from anonymotion.flow import FlowEstimator
+from anonymotion.matcher import Matcher
 from anonymotion.overlays import flow_colours
+from anonymotion.presets import Settings
 from anonymotion.research.clips import frames_of
 from anonymotion.research.drawing import MAP_COLOURS, Drawn, bars, new_figure, picture, styled
-from anonymotion.research.maps import MapMaker, at_pixels, weighed
 from anonymotion.research.motion import (
     MOST_READ,
     STILL,
@@ -35,6 +37,7 @@ from anonymotion.research.motion import (
     motion_tables,
 )
 from anonymotion.research.tables import Cell, Heading, Row, Table
+from anonymotion.templates import TemplateLibrary
 
 PANEL_PIXELS = 150  # the longer side of a picture in a figure
 ARROWS = 9  # along the shorter side
@@ -51,20 +54,30 @@ def middle_frame(path: Path) -> np.ndarray:
     return frames[len(frames) // 2]
 
 
-def figure_4(images: Sequence[tuple[str, np.ndarray]], maker: MapMaker, combined: Sequence[str]) -> Drawn:
-    """Saliency of each attribute, asked for by itself, and of those in `combined`, asked for together.
+def figure_4(
+    images: Sequence[tuple[str, np.ndarray]],
+    settings: Settings,
+    network: Backbone,
+    library: TemplateLibrary,
+    combined: Sequence[str],
+) -> Drawn:
+    """Saliency of each attribute of a library, asked for by itself, and of those in `combined`, asked for together.
 
     images: name and (H, W, 3) uint8 RGB each.  The lines in the maps are the attribute's threshold.  Of those together
     the strongest is shown (what the union of their masks is made of), and their mean (eq. 1).
     """
-    names = list(maker.attributes)
+    names = list(library.attributes)
+    matchers = [
+        Matcher(settings, library, asked, (), backbone=network, person_mask=None, device=network.device)
+        for asked in (*((name,) for name in names), combined)
+    ]
     titles = ["", *names, f"strongest of {len(combined)}", f"mean of {len(combined)}"]
     rows = []
     with styled():
         figure = new_figure(0.95 * len(titles), 0.95 * len(images) + 0.5)
         grid = figure.subplots(len(images), len(titles), squeeze=False)
         for line, (name, image) in enumerate(images):
-            shown = _maps_of(image, maker, combined)
+            shown = _maps_of(image, matchers)
             picture(grid[line, 0], small(image), name[:18])
             for axes, plane, title in zip(grid[line, 1:], map(small, shown), titles[1:], strict=True):
                 mapped = axes.imshow(plane, cmap=MAP_COLOURS, vmin=0, vmax=1)
@@ -72,7 +85,7 @@ def figure_4(images: Sequence[tuple[str, np.ndarray]], maker: MapMaker, combined
                 if line == 0:
                     axes.set_title(title, fontsize=7, pad=2)
                 if title in names:
-                    limit = maker.settings.threshold[title]
+                    limit = settings.threshold[title]
                     if (plane >= limit).any() and not (plane >= limit).all():
                         axes.contour(plane, levels=[limit], colors="white", linewidths=0.7)
             rows.append(Row(name, tuple(Cell(float(plane.max())) for plane in shown), ranked=False))
@@ -81,16 +94,10 @@ def figure_4(images: Sequence[tuple[str, np.ndarray]], maker: MapMaker, combined
     return Drawn("fig4", figure, Table("Highest saliency in each picture", headings, tuple(rows)))
 
 
-def _maps_of(image: np.ndarray, maker: MapMaker, combined: Sequence[str]) -> list[np.ndarray]:
-    """(H, W) float32 in [0, 1] of every attribute alone, and the maximum and the mean of `combined` together."""
-    maps = maker.look(image[None])
-    asked = [(name,) for name in maker.attributes] + [tuple(combined)]
-    planes = [
-        at_pixels(
-            weighed(maps, maker.library, names, maker.settings), maker.settings.spec_of(names[0]), image.shape[:2]
-        )[0].numpy()
-        for names in asked
-    ]
+def _maps_of(image: np.ndarray, matchers: Sequence[Matcher]) -> list[np.ndarray]:
+    """(H, W) float32 in [0, 1] of what each finds alone, and the maximum and the mean of what the last one finds."""
+    batch = torch.from_numpy(np.ascontiguousarray(image))[None]
+    planes = [matcher.find(batch.to(matcher.thresholds.device)).saliency[0].cpu().numpy() for matcher in matchers]
     return [*(plane[0] for plane in planes[:-1]), planes[-1].max(axis=0), planes[-1].mean(axis=0)]
 
 
