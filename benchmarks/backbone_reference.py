@@ -75,17 +75,17 @@ def _model(entry: BackboneEntry, network: Any) -> tuple[Any, str, dict[str, str]
         "patch_size": entry.patch_size,
     }
     if entry.positions == "rotary":
-        config = transformers.DINOv3ViTConfig(
+        rotary = transformers.DINOv3ViTConfig(
             **shape, num_register_tokens=4, intermediate_size=4 * network.embed_dim, query_bias=False, value_bias=False
         )
-        return transformers.DINOv3ViTModel(config), "model.layer.", DINOV3
+        return transformers.DINOv3ViTModel(rotary), "model.layer.", DINOV3
     if entry.positions == "antialias":
-        config = transformers.Dinov2WithRegistersConfig(**shape, num_register_tokens=4)
-        return transformers.Dinov2WithRegistersModel(config), "encoder.layer.", COMMON
+        registers = transformers.Dinov2WithRegistersConfig(**shape, num_register_tokens=4)
+        return transformers.Dinov2WithRegistersModel(registers), "encoder.layer.", COMMON
     if "dinov2" in entry.architecture:
         return transformers.Dinov2Model(transformers.Dinov2Config(**shape)), "encoder.layer.", COMMON
-    config = transformers.ViTConfig(**shape, intermediate_size=4 * network.embed_dim, layer_norm_eps=1e-6)
-    return transformers.ViTModel(config), "layers.", DINO
+    plain = transformers.ViTConfig(**shape, intermediate_size=4 * network.embed_dim, layer_norm_eps=1e-6)
+    return transformers.ViTModel(plain), "layers.", DINO
 
 
 def _renamed(own: str, value: Tensor, block_prefix: str, names: dict[str, str], width: int) -> dict[str, Tensor]:

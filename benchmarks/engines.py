@@ -72,6 +72,7 @@ def compare(hiders: dict[str, Hider], frames: list[np.ndarray]) -> dict[str, dic
                 continue
             for own, right, bank in zip(found, expected, hider.matcher.banks, strict=True):
                 cosines[name].append(F.cosine_similarity(own, right, dim=-1))
+                assert bank.mean is not None  # noqa: S101 - for mypy: every preset with these engines has one
                 debiased[name].append(F.cosine_similarity(own - bank.mean, right - bank.mean, dim=-1))
             sums = [both.sum(dim=(1, 2)) for both in (mask & reference, mask | reference, reference)]
             overlaps[name].append(torch.stack(sums).float())

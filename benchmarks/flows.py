@@ -53,7 +53,7 @@ def pairs_of(clip: Path, count: int) -> list[tuple[int, np.ndarray, np.ndarray]]
     wanted = {int(n) for n in np.linspace(1, frames - 1, min(count, frames - 1)).round()}
     pairs = []
     with video.open_source(clip, allow_truncated=True) as source:
-        previous = None
+        previous: np.ndarray | None = None
         for number, frame in enumerate(source):
             if number in wanted and previous is not None:
                 pairs.append((number, previous, frame.image))

@@ -88,7 +88,8 @@ def sampled(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         np.minimum(((np.arange(n) + 0.5) / n * length).astype(int), length - 1)
         for n, length in zip(shape, mask.shape, strict=True)
     )
-    return mask[rows][:, columns]
+    cells: np.ndarray = mask[rows][:, columns]
+    return cells
 
 
 def at_points(points: Sequence[Sequence[int]], size_hw: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:

@@ -56,7 +56,7 @@ def banks(library: TemplateLibrary, backbone: Backbone, specs: list[FeatureSpec]
 
 def specs_of(layers: list[int], facets: list[str], short_side: int) -> list[FeatureSpec]:
     """De-biased specs of the embedded backbone."""
-    return [FeatureSpec(NAME, layer, facet, 14, short_side, "library-1") for layer in layers for facet in facets]  # type: ignore[arg-type]
+    return [FeatureSpec(NAME, layer, facet, 14, short_side, "library-2") for layer in layers for facet in facets]  # type: ignore[arg-type]
 
 
 def planes_of(image: np.ndarray, backbone: Backbone, found: dict[FeatureSpec, TemplateBank]) -> list[np.ndarray]:
@@ -80,7 +80,8 @@ def overlap(all_planes: list[np.ndarray]) -> np.ndarray:
     for planes in all_planes:
         shared = np.minimum(planes[:, None], planes[None]).sum(axis=(2, 3))
         rows.append(shared / planes.sum(axis=(1, 2)).clip(1e-9)[:, None])
-    return np.mean(rows, axis=0)
+    mean: np.ndarray = np.mean(rows, axis=0)
+    return mean
 
 
 def ranks(library: TemplateLibrary, backbone: Backbone, specs: list[FeatureSpec]) -> dict[FeatureSpec, list[float]]:

@@ -42,7 +42,8 @@ def measure(clip: Path, preset: str, attributes: str, every: str, options: dict[
     from anonymotion.results import Progress
     from anonymotion.run import FileOptions, hide_video
 
-    start, first = (0, time.perf_counter(), time.process_time()), []
+    start = (0, time.perf_counter(), time.process_time())
+    first: list[tuple[int, float, float]] = []
 
     def note(progress: Progress) -> None:
         # what is loaded and compiled for the first frames is not what a frame costs
@@ -78,6 +79,7 @@ def measure(clip: Path, preset: str, attributes: str, every: str, options: dict[
 def make_clip(path: Path, size_wh: tuple[int, int], frames: int, source: Path | None) -> None:
     """A clip of the given size, from `source` or from the package's own sample."""
     import cv2
+    import numpy as np
 
     from anonymotion import video
     from anonymotion.sample import make_sample
@@ -95,7 +97,8 @@ def make_clip(path: Path, size_wh: tuple[int, int], frames: int, source: Path | 
         )
         with video.open_sink(path, info, source=None, force=True) as sink:
             for frame in islice(pictures, frames):
-                sink.write(cv2.resize(frame.image, size_wh, interpolation=cv2.INTER_CUBIC), frame)
+                image = cv2.resize(frame.image, size_wh, interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
+                sink.write(image, frame)
             sink.commit()
 
 
@@ -123,9 +126,9 @@ def main() -> None:
     """Measure every row in a process of its own; print the table."""
     arguments = parsed()
     if arguments.row:
-        clip, *row = arguments.row
+        clip, preset, attributes, every = arguments.row
         options = {"device": arguments.device, "engine": arguments.engine, "flow": arguments.flow}
-        print(json.dumps(measure(Path(clip), *row, options)))
+        print(json.dumps(measure(Path(clip), preset, attributes, every, options)))
         return
 
     rows: list[dict[str, Any]] = []

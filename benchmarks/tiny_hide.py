@@ -56,7 +56,7 @@ def slow_down(seconds: float) -> None:
         time.sleep(seconds)
         write(self, *arguments)
 
-    HiddenWriter.write = paced  # type: ignore[method-assign]
+    HiddenWriter.write = paced  # type: ignore[method-assign, assignment]
 
 
 def prepare() -> None:

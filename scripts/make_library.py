@@ -111,6 +111,9 @@ BACKGROUNDS = [
     _background("bg_brick", "A brick wall, CC0Textures", CC0, SKIMAGE + "brick.png"),
     _background("bg_grass", "Grass, from a CC0 texture site", CC0, SKIMAGE + "grass.png"),
     _background("bg_gravel", "Gravel, CC0Textures", CC0, SKIMAGE + "gravel.png"),
+    _background("bg_cat", "A cat's face, by Stefan van der Walt", CC0, SKIMAGE + "chelsea.png"),
+    _background("bg_tissue", "Stained tissue (CMMI)", "No known copyright restrictions", SKIMAGE + "ihc.png"),
+    _background("bg_text", "Large printed text", "Public domain (released by its author)", SKIMAGE + "text.png"),
     _background(
         "bg_lawn",
         "Lawn, buildings and tripod legs beside a cameraman, by Lav Varshney",
@@ -287,14 +290,14 @@ COLOURS = {
 
 
 def write_sheet(folder: Path, out: Path, only: str = "") -> None:
-    """Draw the templates on their pictures (box: one 14 px patch at short side 448)."""
+    """Draw the templates on their pictures (box: one 14 px patch at short side 336)."""
     tiles = []
     for p in pictures():
         if only and not any(p.id.startswith(o) for o in only.split(",")):
             continue
         image = Image.open(folder / f"pictures/{p.id}.jpg")
         draw = ImageDraw.Draw(image)
-        half = 7 * min(image.size) / 448
+        half = 7 * min(image.size) / 336
         for table, mark in ((TEMPLATES, ""), (NEGATIVES, "!")):
             for attribute, entries in table.items():
                 for name, x, y in entries:

@@ -10,37 +10,45 @@ It does not compute specs of backbones whose weights are not in the package.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from anonymotion.backbone import Backbone
-from anonymotion.descriptor_cache import PACKAGED_FILE, DescriptorCache
+from anonymotion.closeup import enlarge_library
+from anonymotion.descriptor_cache import PACKAGED_FILE, DescriptorCache, write_packaged
 from anonymotion.presets import PRESETS
 from anonymotion.registry import BACKBONES, FeatureSpec
 from anonymotion.template_bank import compute_vectors
 from anonymotion.templates import TemplateLibrary
 
 
-def packaged_specs() -> list[FeatureSpec]:
-    """The specs of the presets whose backbone is embedded, each once."""
-    specs = {
-        settings.spec_of(attribute).raw
-        for settings in PRESETS.values()
-        if BACKBONES[settings.backbone].embedded_file is not None
-        for attribute in ("", *settings.names_per_attribute())
-    }
-    return sorted(specs, key=lambda spec: (spec.backbone, spec.short_side, spec.layer))
+def packaged_specs() -> list[tuple[TemplateLibrary, list[FeatureSpec]]]:
+    """The specs of the presets whose backbone is embedded, each once, with the library that they are of: the built-in
+    one, and its heads enlarged."""
+    library = TemplateLibrary.load()
+    offline = [each for each in PRESETS.values() if BACKBONES[each.backbone].embedded_file is not None]
+    specs = {each.spec_of(name).raw for each in offline for name in ("", *each.names_per_attribute())}
+    closer = {each.close_up_spec.raw for each in offline if each.close_up}
+    return [
+        (library, sorted(specs, key=lambda spec: (spec.backbone, spec.short_side, spec.layer))),
+        *((enlarge_library(library, spec.short_side), [spec]) for spec in closer),
+    ]
 
 
 def main() -> None:
     """Compute and write the file."""
-    library = TemplateLibrary.load()
-    specs = packaged_specs()
-    (name,) = {spec.backbone for spec in specs}
+    packaged = packaged_specs()
+    (name,) = {spec.backbone for _, specs in packaged for spec in specs}
     backbone = Backbone.load(name, torch.device("cpu"))
-    vectors = compute_vectors(library, backbone, specs)
-    DescriptorCache(library.digest, backbone.fingerprint).write_packaged(vectors)
-    print(f"{PACKAGED_FILE.name}: {len(specs)} specs, {PACKAGED_FILE.stat().st_size / 1e3:.0f} kB")
-    for spec in specs:
-        print(f"  {spec}")
+    entries: dict[str, dict[str, Tensor]] = {}
+    for library, specs in packaged:
+        cache = DescriptorCache(library.digest, backbone.fingerprint)
+        entries.update(
+            {cache.key(spec): vectors for spec, vectors in compute_vectors(library, backbone, specs).items()}
+        )
+        for spec in specs:
+            print(f"  {len(library.pictures)} pictures, {spec}")
+    write_packaged(entries)
+    print(f"{PACKAGED_FILE.name}: {PACKAGED_FILE.stat().st_size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

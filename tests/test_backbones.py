@@ -74,6 +74,29 @@ def largest_difference(name: str, network: Any) -> float:
 
 
 @ROWS
+def test_weights_are_loaded_into_the_same_network_without_drawing_others_first(
+    name: str, short: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "weights.safetensors"
+    save_file(weights_of(name), file)
+    drawn = networks.create(BACKBONES[name])
+    drawn.load_state_dict(weights_of(name))
+    before = torch.get_rng_state()
+    loaded, _ = build_network(name, file)
+    if BACKBONES[name].positions != "rotary":
+        assert torch.equal(torch.get_rng_state(), before)
+    for found, expected in (
+        (loaded.state_dict(), drawn.state_dict()),
+        (dict(loaded.named_buffers()), dict(drawn.named_buffers())),
+    ):
+        assert list(found) == list(expected)
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+    specs = [FeatureSpec(name, 1, facet, BACKBONES[name].patch_size, 112) for facet in FACETS]
+    one, other = (wrapped(name, network).extract(noise(112, 160), specs) for network in (loaded, drawn))
+    assert all(torch.equal(one[spec].descriptors, other[spec].descriptors) for spec in specs)
+
+
+@ROWS
 def test_keys_of_the_second_block_equal_those_of_transformers(name: str) -> None:
     assert largest_difference(name, network_of(name, depth=2)) < 1e-4
 

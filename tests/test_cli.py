@@ -159,10 +159,10 @@ def test_damaged_library_and_weights(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert "TOML" in one_line_error(invoke("hide", clip, "-o", out, "-a", "hair"))
     with monkeypatch.context() as patch:
         patch.setattr("anonymotion.weights.FOLDER", tmp_path)
-        (tmp_path / "vit_small_patch14_dinov2.fp16.safetensors").write_bytes(b"\x00" * 100)
+        (tmp_path / "vit_small_patch14_dinov2.fp16.safetensors.planes").write_bytes(b"\x00" * 100)
         patch.setattr(
             "anonymotion.weights.provenance",
-            lambda: {"file": "vit_small_patch14_dinov2.fp16.safetensors", "sha256": "00"},
+            lambda: {"file": "vit_small_patch14_dinov2.fp16.safetensors.planes", "sha256": "00"},
         )
         assert "damaged" in one_line_error(invoke("hide", clip, "-o", out, "-a", "hair"))
     assert not out.exists()

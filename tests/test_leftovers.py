@@ -13,7 +13,7 @@ import pytest
 from anonymotion import target as target_module
 from anonymotion.errors import OutputError
 from anonymotion.leftovers import HIDDEN, claim, hidden_name, make_file, make_folder, sweep
-from anonymotion.target import HiddenFile, HiddenFolder, commit_all
+from anonymotion.target import HiddenFile, HiddenFolder, commit_all, whole_file
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks, no sweeping")
 
@@ -156,3 +156,25 @@ def test_a_committed_folder_drops_what_it_replaced(tmp_path: Path) -> None:
         commit_all([masks])
     assert [path.name for path in tmp_path.iterdir()] == ["masks"]
     assert [path.name for path in (tmp_path / "masks").iterdir()] == ["1.png"]
+
+
+@pytest.mark.parametrize("unnamed", [True, False])
+def test_a_whole_file_appears_at_the_end_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unnamed: bool
+) -> None:
+    if not unnamed:
+        monkeypatch.setattr(target_module, "open_unnamed", lambda path: None)
+    path = tmp_path / "table.md"
+    with whole_file(path, force=False) as partial:
+        partial.write_text("first")
+        assert not path.exists()
+    assert path.read_text() == "first"
+    for error, expected in ((OSError(28, "full"), OutputError), (ValueError("ours"), ValueError)):
+        with pytest.raises(expected) as caught, whole_file(path, force=True) as partial:  # noqa: PT012 - half of it
+            partial.write_text("half")
+            raise error
+        assert path.read_text() == "first"
+    assert "ours" in str(caught.value)
+    with pytest.raises(OutputError, match="appeared"), whole_file(path, force=False) as partial:
+        partial.write_text("second")
+    assert [item.name for item in tmp_path.iterdir()] == ["table.md"]

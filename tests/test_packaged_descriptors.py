@@ -9,24 +9,21 @@ import pytest
 import torch
 
 from anonymotion.backbone import Backbone
+from anonymotion.closeup import enlarge_library
 from anonymotion.descriptor_cache import DescriptorCache
 from anonymotion.presets import PRESETS
 from anonymotion.registry import ATTRIBUTES, BACKBONES, FeatureSpec
 from anonymotion.template_bank import compute_vectors
 from anonymotion.templates import TemplateLibrary
 
+OFFLINE = [each for each in PRESETS.values() if BACKBONES[each.backbone].embedded_file is not None]
 SPECS = sorted(
-    {
-        settings.spec_of(attribute).raw
-        for settings in PRESETS.values()
-        if BACKBONES[settings.backbone].embedded_file is not None
-        for attribute in ATTRIBUTES
-    },
-    key=lambda spec: spec.layer,
+    {settings.spec_of(attribute).raw for settings in OFFLINE for attribute in ATTRIBUTES}, key=lambda spec: spec.layer
 )
+CLOSE_UPS = sorted({settings.close_up_spec.raw for settings in OFFLINE if settings.close_up}, key=str)
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"layer {spec.layer}")
+@pytest.mark.parametrize("spec", [*SPECS, *CLOSE_UPS], ids=lambda spec: f"layer {spec.layer}, {spec.short_side}")
 def test_every_offline_preset_finds_its_descriptors(
     spec: FeatureSpec,
     library: TemplateLibrary,
@@ -36,7 +33,8 @@ def test_every_offline_preset_finds_its_descriptors(
 ) -> None:
     """Without a user's cache: otherwise the first run computes all pictures again, for half a minute."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    vectors = DescriptorCache(library.digest, embedded_backbone.fingerprint).read(spec)
+    of = enlarge_library(library, spec.short_side) if spec in CLOSE_UPS else library
+    vectors = DescriptorCache(of.digest, embedded_backbone.fingerprint).read(spec)
     assert vectors is not None, "run scripts/make_library_descriptors.py"
     assert len(vectors["templates"]) == len(library.templates)
     assert vectors["mean"].shape == (384,)

@@ -40,7 +40,7 @@ def run(tiny: Backbone, tmp_path: Path) -> Run:
 def test_thresholds_chosen_for_another_backbone_are_pointed_out(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", times=[0.0, 0.04])
     other = tiny_backbone(8, name="dino-vits8")
-    settings = {"backbone": "dino-vits8", "layer": 2, "short_side": 32, "threshold": 0.01}
+    settings = {"backbone": "dino-vits8", "layer": 2, "short_side": 32, "threshold": 0.01, "close_up": 0}
     library = tiny_library(tmp_path / "library")
     result = hide_video(clip, tmp_path / "hidden.mp4", "hair", library=library, network=other, **settings)
     assert any("embedded backbone" in note for note in result.notes)

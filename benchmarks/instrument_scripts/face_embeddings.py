@@ -53,7 +53,7 @@ def main() -> None:
         for key, image in embed.items():
             found[key] = np.array(network.compute_face_descriptor(image, landmarks(image, box)), np.float64)
     stream = io.BytesIO()
-    np.savez(stream, **found)
+    np.savez(stream, **found)  # type: ignore[arg-type]  # no name is one of its own
     sys.stdout.buffer.write(stream.getvalue())
 
 

@@ -94,11 +94,11 @@ def whole(image: np.ndarray) -> View:
 
 def iou(first: np.ndarray, second: np.ndarray) -> float:
     """Intersection over union of two convex hulls of points."""
-    hulls = [cv2.convexHull(points.astype(np.float32)) for points in (first, second)]
-    areas = [cv2.contourArea(hull) for hull in hulls]
+    one, other = (cv2.convexHull(points.astype(np.float32)) for points in (first, second))
+    areas = [cv2.contourArea(hull) for hull in (one, other)]
     if min(areas) <= 0:
         return 0.0
-    common, _ = cv2.intersectConvexConvex(*hulls)
+    common, _ = cv2.intersectConvexConvex(one, other)
     return float(common / (sum(areas) - common))
 
 
@@ -135,8 +135,10 @@ def poses(networks: Networks, image: np.ndarray, faces: list[tuple[np.ndarray, f
         around = (middle - 2.2 * width, box[1] - width, middle + 2.2 * width, box[3] + 7 * width)
         for view in views(image, [around]):
             pose = pose_in(networks, image, view)
-            nose = None if pose is None else pose["points"][0]
-            if nose is not None and box[0] <= nose[0] <= box[2] and box[1] <= nose[1] <= box[3]:
+            if pose is None:
+                continue
+            nose = pose["points"][0]
+            if box[0] <= nose[0] <= box[2] and box[1] <= nose[1] <= box[3]:
                 found.append(pose)
     return found
 
@@ -278,7 +280,7 @@ def main() -> None:
     with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as archive:
         frames = archive["frames"]
     stream = io.BytesIO()
-    np.savez(stream, **measured(frames))
+    np.savez(stream, **measured(frames))  # type: ignore[arg-type]  # no name is one of its own
     output.write(stream.getvalue())
     output.close()
 

@@ -98,15 +98,18 @@ class DescriptorCache:
                 stream.write(save({name: tensor.contiguous() for name, tensor in vectors.items()}))
             os.replace(partial, folder / f"{self.key(spec)}.safetensors")
 
-    def write_packaged(self, entries: Mapping[FeatureSpec, Mapping[str, Tensor]], path: Path = PACKAGED_FILE) -> None:
-        """Write the file that ships with the package (scripts/make_library_descriptors.py), as float16."""
-        from safetensors.torch import save_file
 
-        save_file(
-            {
-                f"{self.key(spec)}.{name}": tensor.half().contiguous()
-                for spec, vectors in entries.items()
-                for name, tensor in vectors.items()
-            },
-            path,
-        )
+def write_packaged(entries: Mapping[str, Mapping[str, Tensor]], path: Path = PACKAGED_FILE) -> None:
+    """Write entries by their `DescriptorCache.key` to the file that ships with the package, as float16
+    (scripts/make_library_descriptors.py).
+    """
+    from safetensors.torch import save_file
+
+    save_file(
+        {
+            f"{key}.{name}": tensor.half().contiguous()
+            for key, vectors in entries.items()
+            for name, tensor in vectors.items()
+        },
+        path,
+    )

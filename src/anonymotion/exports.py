@@ -19,7 +19,7 @@ import numpy as np
 
 from anonymotion.chunks import HiddenChunk
 from anonymotion.errors import OutputError
-from anonymotion.target import HiddenFile, HiddenFolder, reason
+from anonymotion.target import HiddenFolder, reason, whole_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -131,9 +131,5 @@ def write_template_sheet(
             left, top = max(0, round(x) - half), max(0, round(y) - half)
             crop = overlays.crosses(image, [(x, y)])[top : round(y) + half, left : round(x) + half]
             panels.append(overlays.captioned(overlays.fit(crop, 150, 150), f"{name}: {template.picture}"[:24]))
-    hidden = HiddenFile(path, force=force)
-    try:
-        save_picture(Image.fromarray(overlays.sheet(panels, columns=8)), hidden.partial)
-        hidden.commit()
-    finally:
-        hidden.discard()
+    with whole_file(path, force=force) as partial:
+        save_picture(Image.fromarray(overlays.sheet(panels, columns=8)), partial)

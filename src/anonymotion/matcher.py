@@ -16,6 +16,7 @@ from torch import Tensor
 
 from anonymotion import masks
 from anonymotion.backbone import Backbone, PatchFeatures
+from anonymotion.closeup import close_up_of
 from anonymotion.methods import PersonMask
 from anonymotion.presence import presence_of
 from anonymotion.presets import Settings
@@ -70,6 +71,9 @@ class Matcher:
         if self.banks and backbone is not None and settings.presence and settings.weighs_rivals:
             face = settings.spec_of("face")
             self.presence = presence_of(library, backbone, face, settings.presence, self.attributes, bank_builder)
+        self.close_up = None
+        if self.banks and backbone is not None:
+            self.close_up = close_up_of(library, backbone, settings, self.attributes, bank_builder)
         # a part that is to be hidden must not become visible because one beside it is kept
         self.kept_banks = self._banks_of(self.kept, library, siblings_count=False)
 
@@ -100,10 +104,14 @@ class Matcher:
     def specs(self) -> list[FeatureSpec]:
         """What `find` asks the backbone for, each once."""
         wanted = [bank.spec for bank in (*self.banks, *self.kept_banks)]
-        return list(dict.fromkeys(wanted if self.presence is None else [*wanted, self.presence.spec]))
+        wanted += [] if self.presence is None else [self.presence.spec]
+        wanted += [] if self.close_up is None else [self.close_up.finder.spec]
+        return list(dict.fromkeys(wanted))
 
     def planes(self, found: Mapping[FeatureSpec, PatchFeatures]) -> Tensor:
-        """Saliency of `attributes` over cells, (T, A, rows, columns) float32, from features of all `specs`."""
+        """Saliency of `attributes` in a first look, over cells: (T, A, rows, columns) float32, from features of all
+        `specs`.
+        """
         how = self.settings.exemplar_aggregation
         planes = cell_planes([found[bank.spec] for bank in self.banks], self.banks, self.attributes, how)
         if self.presence is None:
@@ -119,6 +127,8 @@ class Matcher:
             saliency = self.person_mask.planes(frames)
         elif self.banks:
             saliency = upsample(self.planes(found), found[specs[0]].grid).clamp_(0, 1)
+            if self.close_up is not None:
+                self.close_up.look(frames, found, saliency, self.presence)
         else:
             saliency = torch.zeros(len(frames), 0, *frames.shape[1:3], device=frames.device)
         kept = None

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from anonymotion.errors import WeightsError
@@ -31,7 +32,7 @@ def build_network(name: str, weights: Path | None = None) -> tuple[nn.Module, st
             raise WeightsError(f"the weights of {name} are not in the package: name a file with --backbone-weights")
         weights = fetch_from_hub(entry.hub, name)
     state, fingerprint = load_weights(weights, entry.embedded_file)
-    network = create(entry)
+    network = _unfilled(entry)
     try:
         network.load_state_dict(_renamed(state, network, entry), strict=True)
     except (RuntimeError, KeyError, ValueError, IndexError, AttributeError) as error:
@@ -46,6 +47,15 @@ def create(entry: BackboneEntry) -> nn.Module:
 
     network: nn.Module = timm.create_model(entry.architecture, pretrained=False, num_classes=0, dynamic_img_size=True)
     return network
+
+
+def _unfilled(entry: BackboneEntry) -> nn.Module:
+    """The architecture of a row, whose parameters are yet to be loaded: drawing them takes longer than reading them."""
+    with torch.device("meta"):
+        network = create(entry)
+    if next(network.buffers(), None) is not None:  # computed by the constructor, and in no file of weights
+        return create(entry)
+    return network.to_empty(device="cpu")
 
 
 def _renamed(state: dict[str, Tensor], network: Any, entry: BackboneEntry) -> dict[str, Tensor]:

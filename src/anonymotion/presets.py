@@ -35,7 +35,7 @@ from anonymotion.registry import (
 
 T = TypeVar("T", bound=int | float | str)
 
-DEBIASING_MEAN = "library-1"
+DEBIASING_MEAN = "library-2"
 PUBLISHED_FLOW_ITERATIONS = 12
 COMPOSITES = ("replace", "blend")
 EXEMPLARS = ("all", "first")
@@ -115,7 +115,7 @@ class Settings:
         f"which vectors of the block: {_one_of(FACETS)}; key,face=value",
     )
     stride: int = _option(0, "patch distance in pixels of the resized frame, 1 to the patch size; 0: the patch size")
-    short_side: int = _option(448, "shorter side that frames are resized to for matching, a multiple of the patch size")
+    short_side: int = _option(336, "shorter side that frames are resized to for matching, a multiple of the patch size")
     debias: bool = _option(True, "subtract the library's fixed mean descriptor before the cosine")
     exemplars: str = _option(
         "all", f"exemplars per attribute: {_one_of(EXEMPLARS)} | those of one source picture, by its id (hopper)"
@@ -123,7 +123,7 @@ class Settings:
     exemplar_aggregation: str = _option("max", f"over the exemplars of an attribute: {_one_of(AGGREGATIONS)}")
     attribute_aggregation: str = _option("max", f"over attributes, for --composite blend: {_one_of(AGGREGATIONS)}")
     threshold: PerAttribute[float] = _option(
-        PerAttribute(0.5, (("face", 0.42), ("hair", 0.4), ("hand", 0.35), ("torso", 0.25), ("leg", 0.4), ("arm", 0.2))),
+        PerAttribute(0.5, (("face", 0.42), ("hair", 0.4), ("hand", 0.4), ("torso", 0.33), ("leg", 0.48), ("arm", 0.2))),
         "saliency in 0..1 from which a pixel is hidden, for --composite replace; hair=0.4 changes that one, 0.5 all",
     )
     contrast: PerAttribute[float] = _option(
@@ -135,6 +135,11 @@ class Settings:
         0.8,
         "probability in 0..1 that a patch is a part of a person, any part, which some patch of an island of saliency "
         "must reach for the island to count; not for attributes with own templates; 0, and with contrast 0: off",
+    )
+    close_up: int = _option(
+        224,
+        "side in pixels, a multiple of the patch size, to which what looks like a head is enlarged, so that hair and "
+        "parts of faces are told apart in a second look; 0, and with contrast 0: off",
     )
     dilation: float = _option(1.5, "growth of the mask in percent of the frame's short side, 0 to 25")
     feather: float = _option(0.5, "width of the soft rim outside the mask in percent of the short side, 0 to 10")
@@ -205,6 +210,7 @@ class Settings:
                 raise SettingsError(f"{name} {value!r} is not known{hint}: use one of {', '.join(known)}")
         for name, low, high in (
             ("presence", 0, 1),
+            ("close_up", 0, 1120),
             ("dilation", 0, 25),
             ("feather", 0, 10),
             ("look_ahead", 0, 30),
@@ -242,6 +248,8 @@ class Settings:
         for layer in self.layer.values():
             for facet in self.facet.values():
                 self._spec(layer, facet)
+        if self.close_up:
+            _ = self.close_up_spec
 
     def _check_method(self) -> None:
         """What belongs to one method only, and what a comparison method is not defined for."""
@@ -263,6 +271,16 @@ class Settings:
     def spec_of(self, attribute: str) -> FeatureSpec:
         """The FeatureSpec that `attribute` is matched with."""
         return self._spec(self.layer[attribute], self.facet[attribute])
+
+    @property
+    def close_up_spec(self) -> FeatureSpec:
+        """The FeatureSpec of a second look at heads; its short side is that of what is enlarged.
+
+        One block further than in a whole frame: what is larger is still told apart there.
+        """
+        face = self.spec_of("face")
+        last = backbone_entry(self.backbone).depth - 1
+        return replace(face, layer=min(face.layer + 1, last), short_side=self.close_up)
 
     @property
     def weighs_rivals(self) -> bool:
@@ -293,6 +311,7 @@ _EQUATIONS: dict[str, Any] = {
     "composite": "blend",
     "contrast": PerAttribute(0.0),
     "presence": 0.0,
+    "close_up": 0,
     "facet": PerAttribute[Facet]("key"),
     "dilation": 0.0,
     "feather": 0.0,

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -280,6 +280,22 @@ class HiddenFile:
                     self.path.unlink()
         self._committed = False
         self.discard()
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, force: bool, private: bool = False) -> Iterator[Path]:
+    """Where to write a file that appears as `path` at the end of the block, and after an error not at all.
+
+    Raises OutputError, also for an OSError of the block: nothing but the writing belongs into it.
+    """
+    hidden = HiddenFile(path, force=force, private=private)
+    try:
+        yield hidden.partial
+        hidden.commit()
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({reason(error)})") from error
+    finally:
+        hidden.discard()
 
 
 class HiddenFolder:

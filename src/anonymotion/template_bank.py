@@ -22,8 +22,6 @@ from anonymotion.probe import Probe, fit
 from anonymotion.registry import GROUPS, FeatureSpec
 from anonymotion.templates import Template, TemplateLibrary
 
-BACKGROUND_GRID = 12
-
 # Whoever asks for every part of a person asks whether a patch is a person at all.  The probabilities of nine of ten
 # classes add up then, so that more of it is needed than for one part.
 WHOLE_PERSON_CONTRAST = 0.4
@@ -214,7 +212,7 @@ def compute_vectors(
         for spec, features in backbone.extract(image, specs).items():
             means[spec].append(features.descriptors.mean(dim=(0, 1, 2)))
             if picture.kind == "background":
-                background[spec].append(_even_patches(features))
+                background[spec].append(_even_patches(features, picture.background_grid))
             for number, template in enumerate(library.templates):
                 if template.picture == picture.id:
                     found[spec][number] = template_descriptor(template, features)
@@ -244,10 +242,10 @@ def template_descriptor(template: Template, features: PatchFeatures) -> Tensor:
     return features.descriptors[0, top : bottom + 1, left : right + 1].mean(dim=(0, 1))
 
 
-def _even_patches(features: PatchFeatures) -> Tensor:
-    """Descriptors of BACKGROUND_GRID x BACKGROUND_GRID evenly spaced cells, (n, D)."""
+def _even_patches(features: PatchFeatures, side: int) -> Tensor:
+    """Descriptors of at most side x side evenly spaced cells, (n, D)."""
     rows, columns = (
-        torch.tensor(sorted({round(i * (count - 1) / (BACKGROUND_GRID - 1)) for i in range(BACKGROUND_GRID)}))
+        torch.tensor(sorted({round(i * (count - 1) / (side - 1)) for i in range(side)}))
         for count in (features.grid.rows, features.grid.columns)
     )
     return features.descriptors[0, rows][:, columns].flatten(0, 1)

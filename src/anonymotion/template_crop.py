@@ -16,7 +16,7 @@ import numpy as np
 
 from anonymotion.errors import TemplateError
 
-# Frames are matched at a short side of 448 by default: more pixels than this serve nothing, and show more.
+# Frames are matched at a short side of 336 by default: more pixels than this serve nothing, and show more.
 LARGEST_SHORT_SIDE = 1080
 # A crop this many times as long as it is high still gives fewer patches than the backbone refuses.
 LARGEST_RATIO = 4.0

@@ -28,7 +28,7 @@ from anonymotion.backbone import Backbone
 from anonymotion.errors import AnonymotionError, OutputError, TemplateError
 from anonymotion.presets import PRESETS
 from anonymotion.registry import FeatureSpec
-from anonymotion.target import HiddenFile, check_target, reason
+from anonymotion.target import check_target, reason, whole_file
 from anonymotion.template_bank import compute_vectors
 from anonymotion.template_crop import LARGEST_RATIO, LARGEST_SHORT_SIDE, Mark
 from anonymotion.templates import TemplateLibrary
@@ -101,15 +101,9 @@ def export_templates(
         "backbone_fingerprint": backbone.fingerprint,
         "specs": json.dumps([asdict(spec) for spec in specs]),
     }
-    hidden = HiddenFile(path, force=force)
-    try:
-        data = save(tensors, metadata)
-        hidden.partial.write_bytes(data)
-        hidden.commit()
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({reason(error)})") from error
-    finally:
-        hidden.discard()
+    data = save(tensors, metadata)
+    with whole_file(path, force=force) as partial:
+        partial.write_bytes(data)
     counts = {name: sum(t.attribute == name for t in chosen.templates) for name in _names(chosen)}
     return Exported(counts, len(chosen.pictures), len(data))
 

@@ -15,7 +15,7 @@ from anonymotion import overlays
 from anonymotion.errors import OutputError, SettingsError
 from anonymotion.exports import save_picture
 from anonymotion.pipeline import Hider
-from anonymotion.target import HiddenFile, check_target
+from anonymotion.target import check_target, whole_file
 from anonymotion.templates import Template, TemplateLibrary
 
 MOST_CROPS = 12
@@ -94,12 +94,8 @@ def write_preview(
     for row in rows:
         canvas[top : top + len(row), : row.shape[1]] = row
         top += len(row)
-    hidden = HiddenFile(path, force=force)
-    try:
-        save_picture(Image.fromarray(canvas), hidden.partial)
-        hidden.commit()
-    finally:
-        hidden.discard()
+    with whole_file(path, force=force) as partial:
+        save_picture(Image.fromarray(canvas), partial)
 
 
 def check_preview_path(path: Path, source: Path, *, force: bool) -> None:

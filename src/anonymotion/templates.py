@@ -14,16 +14,20 @@ import hashlib
 import io
 import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from anonymotion.errors import TemplateError, UnknownAttributeError
 from anonymotion.registry import ATTRIBUTE_NAME, ATTRIBUTES, GROUPS
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 BUILTIN_FOLDER = Path(__file__).parent / "library"
 SCHEMA_VERSION = 1
@@ -36,7 +40,10 @@ class Picture:
 
     kind: `photograph`, `rendered`, `background` (nobody in it; it serves the de-biasing mean) or `own` (a crop of
     a picture of the user's).  content: the bytes of the file where it is not on the disk yet.
+    background_grid: so many patches to a side of a picture with nobody in it stand for what is not asked for.
     """
+
+    background_grid: ClassVar[int] = 10
 
     id: str
     path: Path
@@ -49,6 +56,16 @@ class Picture:
 
     def read(self) -> np.ndarray:
         """The picture as (H, W, 3) uint8 RGB.  Raises TemplateError if it is missing or damaged."""
+        with self._opened() as image:
+            return np.asarray(image.convert("RGB"))
+
+    def size_hw(self) -> tuple[int, int]:
+        """Its height and width, without decoding it.  Raises TemplateError as `read` does."""
+        with self._opened() as image:
+            return image.height, image.width
+
+    @contextmanager
+    def _opened(self) -> Iterator[Image.Image]:
         from PIL import Image, UnidentifiedImageError
 
         try:
@@ -58,7 +75,7 @@ class Picture:
                     f"picture {self.path.name} of the library is not the one recorded: install it again"
                 )
             with Image.open(io.BytesIO(data)) as image:
-                return np.asarray(image.convert("RGB"))
+                yield image
         except (OSError, UnidentifiedImageError) as error:
             raise TemplateError(f"picture {self.path.name} of the library cannot be read: {error}") from error
 

@@ -6,7 +6,7 @@ Not here: defaults and ranges of settings (presets), the commands (commands).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from fractions import Fraction
 from math import isfinite
@@ -113,15 +113,8 @@ Library = Annotated[
 
 def with_setting_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Give `command(..., **settings)` one flag per field of Settings; fields not given are not passed on."""
-    annotations = get_type_hints(command, include_extras=True)
-    parameters = [
-        p.replace(kind=p.KEYWORD_ONLY, annotation=annotations[p.name])
-        for p in inspect.signature(command).parameters.values()
-        if p.kind is not p.VAR_KEYWORD
-    ]
-    del annotations["settings"], annotations["return"]
     defaults = PRESETS["strict"].as_json()
-    names = []
+    flags: dict[str, tuple[Any, Any]] = {}
     for item in fields(Settings):
         if "help" not in item.metadata:
             continue
@@ -130,21 +123,42 @@ def with_setting_flags(command: Callable[..., None]) -> Callable[..., None]:
         declaration = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
         text = f"{item.metadata['help']}  [{defaults[item.name]}]"
         option = typer.Option(declaration, help=text, rich_help_panel=PIXELS, show_default=False)
-        annotation = Annotated[kind | None, option]
-        parameters.append(
-            inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        )
-        annotations[item.name] = annotation
-        names.append(item.name)
+        flags[item.name] = (Annotated[kind | None, option], None)
+    return with_flags(flags)(command)
 
-    def wrapped(**arguments: Any) -> None:
-        given = {name: arguments.pop(name) for name in names}
-        command(**arguments, **{name: value for name, value in given.items() if value is not None})
 
-    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    wrapped.__annotations__ = annotations
-    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
-    return wrapped
+def with_flags(flags: Mapping[str, tuple[Any, Any]]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give `command(..., **more)` flags that commands share, after its own; what is None is not passed on.
+
+    flags: annotation and default by name.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        annotations = get_type_hints(command, include_extras=True)
+        annotations.pop("return")
+        parameters = []
+        for parameter in inspect.signature(command).parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                del annotations[parameter.name]
+            else:
+                parameters.append(
+                    parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=annotations[parameter.name])
+                )
+        for name, (annotation, default) in flags.items():
+            parameters.append(
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            )
+            annotations[name] = annotation
+
+        def wrapped(**arguments: Any) -> None:
+            command(**{name: value for name, value in arguments.items() if name not in flags or value is not None})
+
+        wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapped.__annotations__ = annotations
+        wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+        return wrapped
+
+    return decorate
 
 
 def parse_frame_rate(text: str) -> Fraction:

@@ -27,13 +27,15 @@ from anonymotion.templates import Template, TemplateLibrary
 class Finding:
     """One attribute at one pixel.
 
-    saliency, alone, similarity, evidence: in [0, 1].  saliency decides; alone is what it would be if it did not matter
-    whether anybody is there; similarity is that of the best template, evidence the probability that the patch is
-    something that was asked for, which weakens the saliency below `contrast`.
+    saliency, first, alone, similarity, evidence: in [0, 1].  saliency decides; first is that of the frame before heads
+    were looked at again, alone what that would be if it did not matter whether anybody is there; similarity is that of
+    the best template, evidence the probability that the patch is something that was asked for, which weakens the
+    saliency below `contrast`.
     """
 
     attribute: str
     saliency: float
+    first: float
     alone: float
     threshold: float
     template: Template
@@ -57,10 +59,14 @@ def findings(
     hider.backbone.extract(batch, specs_of(hider.settings, library))
     features = hider.backbone.extract(batch, hider.matcher.specs)
     grid = features[hider.matcher.specs[0]].grid
-    saliency = dict(zip(hider.attributes, _at_pixel(hider.matcher.planes(features), grid, x, y).tolist(), strict=True))
+    looks = [
+        hider.matcher.find(batch).saliency[0, :, int(y), int(x)],
+        _at_pixel(hider.matcher.planes(features), grid, x, y),
+    ]
+    saliency, first = (dict(zip(hider.attributes, values.tolist(), strict=True)) for values in looks)
     found = []
     for bank in hider.matcher.banks:
-        found += _of_bank(hider, bank, features[bank.spec], x, y, library, saliency)
+        found += _of_bank(hider, bank, features[bank.spec], x, y, library, saliency, first)
     return sorted(found, key=lambda finding: finding.threshold - finding.saliency)
 
 
@@ -72,6 +78,7 @@ def _of_bank(
     y: float,
     library: TemplateLibrary,
     saliency: Mapping[str, float],
+    first: Mapping[str, float],
 ) -> list[Finding]:
     row, column = features.grid.cell_at(x, y)
     planes = attribute_saliency(features, bank, hider.settings.exemplar_aggregation)
@@ -89,6 +96,7 @@ def _of_bank(
             Finding(
                 attribute=name,
                 saliency=saliency[name],
+                first=first[name],
                 alone=float(values[index]),
                 threshold=hider.settings.threshold[name],
                 template=templates[best],
@@ -145,6 +153,12 @@ def _why_visible(
     if not found:
         return "Nothing was chosen that could be found here."
     best = found[0]
+    seen = max(found, key=lambda finding: finding.first - finding.threshold)
+    if seen.first >= seen.threshold:
+        return (
+            f"{seen.attribute} matches with {seen.first:.2f} in the whole frame, but no longer in a closer look at the "
+            f"head ({seen.saliency:.2f} of {seen.threshold:.2f}): mark it, or set close_up to 0."
+        )
     lonely = max(found, key=lambda finding: finding.alone - finding.threshold)
     if lonely.alone >= lonely.threshold:
         return (

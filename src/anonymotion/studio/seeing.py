@@ -15,16 +15,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anonymotion.backbone import Backbone, PatchGrid
+from anonymotion.backbone import Backbone
 from anonymotion.device import choose_device
 from anonymotion.errors import AnonymotionError
 from anonymotion.flow import flow_to_previous, load_flow
@@ -157,11 +158,10 @@ class Seeing:
         policy = Policy(attributes=tuple(names), preset=policy.preset, settings=policy.settings)
         with self._turn(wanted):
             hider = self.hider(policy, library)
-            backbone = self._features(image, hider.settings, library)
-            found = backbone.extract(as_batch(image), hider.matcher.specs)
+            self._features(image, hider.settings, library)
+            saliency = hider.matcher.find(as_batch(image)).saliency
             index = hider.attributes.index(attribute)
-            grid = found[hider.matcher.specs[0]].grid
-            return _plane(hider.matcher.planes(found)[:, index : index + 1], grid)
+            return _smaller(saliency[:, index : index + 1])
 
     def candidate(
         self, clip: Clip, number: int, mark: Mark, attribute: str, policy: Policy, library: TemplateLibrary, name: str
@@ -188,7 +188,7 @@ class Seeing:
             like = self.shelf(library, backbone, candidate.spec, [library.attributes[0]])
             index = torch.zeros(1, dtype=torch.long, device=backbone.device)
             bank = TemplateBank(candidate.spec, ("candidate",), candidate.descriptor[None], index, like.mean)
-            return _plane(patch_saliency(features, bank), features.grid)
+            return _smaller(upsample(patch_saliency(features, bank), features.grid))
 
     def flow(self, clip: Clip, number: int, policy: Policy, wanted: Wanted) -> NDArray[np.float32]:
         """Optical flow of a frame to the one before it, (2, H, W) pixels; zeros in the first frame."""
@@ -260,11 +260,12 @@ class Seeing:
         return self._explained.get(json.dumps([clip.id, number, True, _key(policy, library)]))
 
 
-def _plane(cells: Tensor, grid: PatchGrid) -> NDArray[np.float32]:
-    """(1, 1, rows, columns) as a picture of at most LARGEST pixels: a map of cells is smooth."""
-    scale = min(1.0, LARGEST / max(grid.image_size_hw))
-    height, width = (max(1, round(length * scale)) for length in grid.image_size_hw)
-    shown: NDArray[np.float32] = upsample(cells, replace(grid, image_size_hw=(height, width)))[0, 0].cpu().numpy()
+def _smaller(saliency: Tensor) -> NDArray[np.float32]:
+    """(1, 1, H, W) as a picture of at most LARGEST pixels: a map is smooth."""
+    height, width = saliency.shape[2:]
+    scale = min(1.0, LARGEST / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    shown: NDArray[np.float32] = F.interpolate(saliency, size=size, mode="bilinear")[0, 0].cpu().numpy()
     return shown
 
 

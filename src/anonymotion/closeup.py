@@ -1,0 +1,308 @@
+"""A second look at heads: where one is found, a square around it is enlarged and matched again.
+
+In a frame a face is a few patches wide, and the mask of a part of it covers most of it.  Enlarged, hair and the parts
+of a face are told apart, and less of what is around them is taken for them.  The library's pictures are treated in the
+same way, so that like is compared with like.
+
+    saliency of face and hair ──► squares around the islands ──► enlarged, matched with enlarged templates ──► put back
+
+A square in which nothing is found the second time keeps what was found the first time: when in doubt, hide more.
+
+Not here: the comparison (saliency), how banks are built (template_bank), what is looked at twice (matcher).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anonymotion.backbone import Backbone, PatchFeatures
+from anonymotion.errors import TemplateError
+from anonymotion.presence import Presence
+from anonymotion.presets import Settings
+from anonymotion.registry import GROUPS, FeatureSpec
+from anonymotion.saliency import attribute_saliency, upsample
+from anonymotion.template_bank import BankBuilder, TemplateBank, build_bank
+from anonymotion.templates import BUILTIN_FOLDER, Picture, Template, TemplateLibrary
+
+HEADS_FILE = BUILTIN_FOLDER / "heads.toml"
+
+# What is looked at again.
+HEAD = (*GROUPS["face"], "hair")
+# The side of a square, in sides of the island that it is laid around, and the least in pixels.
+MARGIN, LEAST_SIDE = 1.4, 24
+# Islands of a frame that are looked at again, the tallest first; others stay as they were found.
+MOST = 4
+# The side of a square around a template that lies in no head, in short sides of its picture.
+ELSEWHERE = 0.5
+# From where on saliency of some part of a head is looked at again, or from a threshold on that is lower, and the share
+# of evidence that it needs for that.
+FOUND, FOUND_CONTRAST = 0.42, 0.3
+# Enlarged, hair is told from faces and collars, and can be asked for more evidence than in a whole frame; so can lips.
+SURER = {"hair": 3.0, "lips": 1.4}
+# Whoever asks for all parts of a face asks whether a patch is one at all: their probabilities add up, so that more of
+# it is needed than for one part, or a fist is a face as well.
+WHOLE_FACE = 1.7
+# Enlarged squares that go through the network at a time.
+BATCH = 8
+
+
+class Square(NamedTuple):
+    """Of `side` pixels, from (x, y) on; it may reach out of the picture."""
+
+    x: int
+    y: int
+    side: int
+
+    @classmethod
+    def around(cls, x: float, y: float, side: float) -> Square:
+        """With its centre at (x, y) in pixels."""
+        side = max(LEAST_SIDE, round(side))
+        return cls(round(x - side / 2), round(y - side / 2), side)
+
+    def holds(self, x: float, y: float) -> bool:
+        """Whether a point lies in it, an eighth of its side away from its border."""
+        edge = self.side / 8
+        return all(low + edge <= at < low + self.side - edge for low, at in ((self.x, x), (self.y, y)))
+
+
+def squares(found: Tensor) -> list[Square]:
+    """Around the islands of a (H, W) bool mask, the tallest first."""
+    _, _, boxes, _ = cv2.connectedComponentsWithStats(found.cpu().numpy().astype(np.uint8), connectivity=4)
+    islands = sorted(boxes[1:].tolist(), key=lambda box: -box[3])
+    return [Square.around(x + w / 2, y + h / 2, MARGIN * max(w, h)) for x, y, w, h, _ in islands]
+
+
+def enlarged(image: Tensor, square: Square, size: int) -> Tensor:
+    """What a square of a (H, W, 3) uint8 picture shows, (size, size, 3) uint8; beyond the border its edge goes on."""
+    rows, columns = (
+        torch.arange(start, start + square.side, device=image.device).clamp(0, length - 1)
+        for start, length in ((square.y, image.shape[0]), (square.x, image.shape[1]))
+    )
+    cut = image[rows][:, columns].permute(2, 0, 1)[None].float()
+    resized = F.interpolate(cut, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
+    return resized[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8)
+
+
+def put_back(planes: Tensor, looks: Sequence[tuple[Square, Tensor]]) -> Tensor:
+    """(A, H, W) saliency with that of squares, (A, size, size) each, in the place of what was there.
+
+    Where squares overlap the largest value counts.
+    """
+    height, width = planes.shape[1:]
+    inside = torch.full_like(planes, -1)
+    for square, plane in looks:
+        whole = F.interpolate(plane[None], size=(square.side,) * 2, mode="bilinear", align_corners=False)[0]
+        top, left = max(0, square.y), max(0, square.x)
+        bottom, right = min(height, square.y + square.side), min(width, square.x + square.side)
+        if top < bottom and left < right:
+            target = inside[:, top:bottom, left:right]
+            part = whole[:, top - square.y : bottom - square.y, left - square.x : right - square.x]
+            torch.maximum(target, part, out=target)
+    return torch.where(inside >= 0, inside, planes)
+
+
+def only_in(plane: Tensor, places: Sequence[Square], threshold: float) -> Tensor:
+    """(H, W) saliency, 0 in what is outside of the squares of those islands at `threshold` that reach into one."""
+    inside = torch.zeros_like(plane, dtype=torch.bool)
+    for x, y, side in places:
+        inside[max(0, y) : max(0, y + side), max(0, x) : max(0, x + side)] = True
+    reached = (plane >= threshold).cpu().numpy().astype(np.uint8)
+    islands = torch.from_numpy(cv2.connectedComponents(reached, connectivity=4)[1]).to(plane.device)
+    held = torch.isin(islands, torch.unique(islands[inside])) & (islands > 0)
+    return plane.masked_fill(held & ~inside, 0)
+
+
+@dataclass(frozen=True)
+class CloseUp:
+    """Matches squares around heads again.
+
+    finder: all of HEAD as it is matched in a whole frame.  bank: those asked for, enlarged; its `short_side` is the
+    side of what is enlarged.  planes: (A,) int64, where its attributes are among those of the run.
+    thresholds: (A,) float32, theirs.  how: exemplars are aggregated.
+    """
+
+    backbone: Backbone
+    finder: TemplateBank
+    bank: TemplateBank
+    planes: Tensor
+    thresholds: Tensor
+    hair: int | None
+    how: str
+
+    def look(
+        self,
+        frames: Tensor,
+        found: Mapping[FeatureSpec, PatchFeatures],
+        saliency: Tensor,
+        presence: Presence | None,
+    ) -> None:
+        """Change (T, A, H, W) saliency of (T, H, W, 3) uint8 frames where heads are to what the second look has.
+
+        found: descriptors of the frames for the finder's spec, and for that of `presence`.
+        """
+        features = found[self.finder.spec]
+        heads = attribute_saliency(features, self.finder, self.how)
+        if presence is not None:
+            everything = torch.ones(heads.shape[1], dtype=torch.bool, device=heads.device)
+            heads = replace(presence, bound=everything).weigh(heads, found[presence.spec].descriptors)
+        level = min(FOUND, float(self.thresholds.min()))
+        masks = upsample(heads.amax(dim=1, keepdim=True), features.grid)[:, 0] >= level
+        every = [squares(mask) for mask in masks]
+        places = [(number, square) for number, around in enumerate(every) for square in around[:MOST]]
+        looks: list[list[tuple[Square, Tensor]]] = [[] for _ in frames]
+        for start in range(0, len(places), BATCH):
+            some = places[start : start + BATCH]
+            size = self.bank.spec.short_side
+            images = torch.stack([enlarged(frames[number], square, size) for number, square in some])
+            closer = self.backbone.extract(images, [self.bank.spec])[self.bank.spec]
+            planes = attribute_saliency(closer, self.bank, self.how)
+            seen = (planes >= self.thresholds[:, None, None]).flatten(1).any(dim=1)
+            for (number, square), plane, anything in zip(some, planes, seen.tolist(), strict=True):
+                if anything:
+                    looks[number].append((square, plane))
+        for number, around in enumerate(looks):
+            if not around:
+                continue
+            if self.hair is not None and len(every[number]) <= MOST:
+                # hair is on heads, and all heads were looked at: the rest of a dark coat is none
+                seen_in = [square for square, _ in around]
+                limit = float(self.thresholds[self.planes == self.hair])
+                saliency[number, self.hair] = only_in(saliency[number, self.hair], seen_in, limit)
+            saliency[number, self.planes] = put_back(saliency[number, self.planes], around)
+
+
+def close_up_of(
+    library: TemplateLibrary,
+    backbone: Backbone,
+    settings: Settings,
+    attributes: Sequence[str],
+    build: BankBuilder = build_bank,
+) -> CloseUp | None:
+    """For a run with these attributes; None if the settings want none, or if there is nothing to tell apart: no part of
+    a head is asked for, or all of a person is.  A user's own exemplars count in the second look too.
+    """
+    names = [name for name in HEAD if name in library.parts[0].attributes and name in attributes]
+    if not (settings.close_up and settings.weighs_rivals and names) or set(GROUPS["person"]) <= set(attributes):
+        return None
+    whole_face = set(GROUPS["face"]) <= set(attributes)
+    surer = {**SURER, **(dict.fromkeys(GROUPS["face"], WHOLE_FACE) if whole_face else {})}
+    contrast = {name: min(1.0, settings.contrast[name] * surer.get(name, 1.0)) for name in attributes}
+    enlarged = enlarge_library(library, settings.close_up)
+    return CloseUp(
+        backbone=backbone,
+        finder=head_finder(library, backbone, settings, build),
+        bank=build(enlarged, backbone, settings.close_up_spec, names, contrast=contrast, siblings_count=whole_face),
+        planes=torch.tensor([list(attributes).index(name) for name in names], device=backbone.device),
+        thresholds=torch.tensor([settings.threshold[name] for name in names], device=backbone.device),
+        hair=list(attributes).index("hair") if "hair" in names else None,
+        how=settings.exemplar_aggregation,
+    )
+
+
+def head_finder(
+    library: TemplateLibrary, backbone: Backbone, settings: Settings, build: BankBuilder = build_bank
+) -> TemplateBank:
+    """What heads are found with in a whole frame, whichever of their parts are asked for."""
+    known = [name for name in HEAD if name in library.parts[0].attributes]
+    return build(library, backbone, settings.spec_of("face"), known, contrast=dict.fromkeys(known, FOUND_CONTRAST))
+
+
+@dataclass(frozen=True)
+class EnlargedPicture(Picture):
+    """A square of a library's picture, enlarged to `size` pixels."""
+
+    background_grid: ClassVar[int] = 5
+
+    square: Square = Square(0, 0, 1)
+    size: int = 1
+
+    def read(self) -> np.ndarray:
+        """(size, size, 3) uint8 RGB; raises as `Picture.read`."""
+        return enlarged(torch.from_numpy(super().read().copy()), self.square, self.size).numpy()
+
+
+def enlarge_library(library: TemplateLibrary, size: int) -> TemplateLibrary:
+    """The same templates, each in an enlarged square of its picture; of pictures with nobody in them, all quarters,
+    and what was taken for a head.
+
+    A template lies in the largest square around a head that holds it, or else in one of its own.
+    """
+    parts = tuple(_enlarge_part(part, size) for part in library.parts)
+    if len(parts) == 1:
+        return parts[0]
+    return TemplateLibrary(
+        folder=library.folder,
+        pictures={name: picture for part in parts for name, picture in part.pictures.items()},
+        templates=tuple(template for part in parts for template in part.templates),
+        digest=hashlib.sha256(" ".join(part.digest for part in parts).encode()).hexdigest(),
+        joined=parts,
+    )
+
+
+def _enlarge_part(part: TemplateLibrary, size: int) -> TemplateLibrary:
+    heads = {} if part.own else _heads()
+    pictures: dict[str, Picture] = {}
+
+    def picture_of(picture: Picture, square: Square) -> str:
+        name = f"{picture.id}@{square.x},{square.y},{square.side}"
+        known = {item.name: getattr(picture, item.name) for item in fields(picture)} | {"id": name}
+        pictures[name] = EnlargedPicture(**known, square=square, size=size)
+        return name
+
+    sizes = {name: picture.size_hw() for name, picture in part.pictures.items()}
+    templates = []
+    for template in part.templates:
+        picture, (x, y) = part.pictures[template.picture], template.centre
+        holding = [square for square in heads.get(picture.id, ()) if square.holds(x, y)]
+        own = Square.around(x, y, ELSEWHERE * min(sizes[picture.id]))
+        square = max(holding, key=lambda each: each.side, default=own)
+        templates.append(_in_square(template, picture_of(picture, square), square, size))
+    for picture in part.pictures.values():
+        if picture.kind == "background":
+            height, width = sizes[picture.id]
+            side = min(height, width) // 2
+            quarters = [Square(x, y, side) for x in (0, width - side) for y in (0, height - side)]
+            for square in (*quarters, *heads.get(picture.id, ())):
+                picture_of(picture, square)
+    return TemplateLibrary(part.folder, pictures, tuple(templates), _digest(part, pictures, size), own=part.own)
+
+
+def _in_square(template: Template, picture: str, square: Square, size: int) -> Template:
+    """The template in the pixels of its enlarged square; what reaches out of that is cut off."""
+    scale = size / square.side
+    x0, y0, x1, y1 = template.box or (*template.centre, *template.centre)
+    left, top = ((at - corner) * scale for at, corner in ((x0, square.x), (y0, square.y)))
+    right, bottom = ((at - corner) * scale for at, corner in ((x1, square.x), (y1, square.y)))
+    if template.box is None:
+        return replace(template, picture=picture, point=(left, top))
+    box = (max(left, 0.0), max(top, 0.0), min(right, float(size)), min(bottom, float(size)))
+    return replace(template, picture=picture, box=box)
+
+
+def _digest(part: TemplateLibrary, pictures: Iterable[str], size: int) -> str:
+    return hashlib.sha256(json.dumps([part.digest, size, *pictures]).encode()).hexdigest()
+
+
+@cache
+def _heads(path: Path = HEADS_FILE) -> dict[str, tuple[Square, ...]]:
+    """The squares around the heads in the built-in pictures, from the file that scripts/make_library_heads.py wrote."""
+    try:
+        content = tomllib.loads(path.read_text())
+        return {name: tuple(Square(*values) for values in rows) for name, rows in content["heads"].items()}
+    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise TemplateError(
+            f"{path.name} of the library cannot be read ({error}): install the package again"
+        ) from error
