@@ -296,3 +296,25 @@ def test_the_engine_is_in_the_result_and_its_output_is_torchs(openvino: Any, tmp
         shares[result.as_json()["backbone"]["engine"]] = result.coverage["hidden_share_mean"]
     assert len(shares) == 2
     assert shares["torch"] == pytest.approx(min(shares.values()), rel=0.02)
+
+
+INTERRUPTED_AFTERWARDS = """
+import os, signal, sys, threading
+sys.path.insert(0, {tests!r})
+from test_engines import engine, tokens
+kept = [engine()]
+kept[0].run(tokens(), ((0, "key"),), None)
+other = threading.Thread(target=kept.clear)
+other.start()
+other.join()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_after_a_thread_let_go_of_the_last_engine_is_only_an_interrupt(openvino: Any, cache: Path) -> None:
+    code = INTERRUPTED_AFTERWARDS.format(tests=str(Path(__file__).parent))
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, "interrupted\n"), found.stderr

@@ -27,6 +27,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,6 +83,16 @@ def load_openvino() -> Any:
     return openvino
 
 
+@cache
+def _core() -> Any:
+    """The one `Core` of this process, which lives as long as it.
+
+    The last one to go would take with it the memory that it had set as the signal stack of the thread that made the
+    first one.  Let go by another thread, it would leave the first without: the next Ctrl-C would be a segmentation fault.
+    """
+    return load_openvino().Core()
+
+
 def choose_engine(request: str, device: torch.device, backbone: str) -> EngineChoice:
     """What runs the backbone of that name on `device`: `request` is one of `registry.ENGINES`.
 
@@ -117,7 +128,7 @@ def choose_engine(request: str, device: torch.device, backbone: str) -> EngineCh
 
 def computes_bf16() -> bool:
     """Whether OpenVINO finds bfloat16 instructions in this CPU."""
-    return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVINOEngine:
@@ -173,14 +184,14 @@ class OpenVINOEngine:
             # by default it is whatever the CPU is fastest with
             "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
         }
-        compiled = self._openvino.Core().compile_model(model, "CPU", options)
+        compiled = _core().compile_model(model, "CPU", options)
         return [compiled.create_infer_request() for _ in range(streams)]
 
     def _load(self, wanted: Wanted) -> Any:
         """The converted model from the cache, or made anew."""
         folder = user_cache_folder() / "openvino" / self._key(wanted)
         if _is_intact(folder):
-            return self._openvino.Core().read_model(folder / "model.xml")
+            return _core().read_model(folder / "model.xml")
         model = self._make(wanted)
         self._compare(model, wanted)
         with contextlib.suppress(OSError):  # a folder that cannot be written only costs time later
