@@ -74,18 +74,22 @@ def test_an_enlarged_square_shows_what_lies_there_and_the_edge_beyond_the_border
 @given(PLACES, st.integers(0, 3))
 def test_what_is_put_back_replaces_the_square_and_nothing_else(square: Square, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    planes = torch.rand(2, 50, 60, generator=generator)
-    result = put_back(planes, [(square, torch.full((2, 8, 8), 0.25))])
+    planes = torch.rand(3, 50, 60, generator=generator)
+    result = planes.clone()
+    put_back(result, [2, 0], [(square, torch.stack([torch.full((8, 8), 0.25), torch.full((8, 8), 0.75)]))])
     inside = torch.zeros(50, 60, dtype=torch.bool)
     inside[max(0, square.y) : max(0, square.y + square.side), max(0, square.x) : max(0, square.x + square.side)] = True
     assert torch.equal(result[:, ~inside], planes[:, ~inside])
-    assert torch.allclose(result[:, inside], torch.tensor(0.25))
+    assert torch.equal(result[1], planes[1])
+    assert torch.allclose(result[2, inside], torch.tensor(0.25))
+    assert torch.allclose(result[0, inside], torch.tensor(0.75))
 
 
 def test_the_largest_value_counts_where_squares_overlap() -> None:
     looks = [(Square(0, 0, 30), torch.full((1, 4, 4), 0.9)), (Square(10, 0, 30), torch.full((1, 4, 4), 0.1))]
     for order in (looks, looks[::-1]):
-        result = put_back(torch.full((1, 40, 60), 0.5), order)
+        result = torch.full((1, 40, 60), 0.5)
+        put_back(result, [0], order)
         assert torch.allclose(result[0, 0, [5, 20, 35, 50]], torch.tensor([0.9, 0.9, 0.1, 0.5]))
 
 

@@ -87,8 +87,8 @@ def load_openvino() -> Any:
 def _core() -> Any:
     """The one `Core` of this process, which lives as long as it.
 
-    The last one to go would take with it the memory that it had set as the signal stack of the thread that made the
-    first one.  Let go by another thread, it would leave the first without: the next Ctrl-C would be a segmentation fault.
+    The last one to go would take with it the memory that the first one had set as the signal stack of its thread.  Let
+    go by another thread, it would leave that one without: the next Ctrl-C would be a segmentation fault.
     """
     return load_openvino().Core()
 

@@ -72,6 +72,14 @@ class Square(NamedTuple):
         side = max(LEAST_SIDE, round(side))
         return cls(round(x - side / 2), round(y - side / 2), side)
 
+    def within(self, size_hw: tuple[int, int]) -> tuple[slice, slice]:
+        """Its rows and columns in a picture of (H, W), none where it lies outside."""
+        top, left = (min(max(0, start), length) for start, length in zip((self.y, self.x), size_hw, strict=True))
+        return (
+            slice(top, max(top, min(size_hw[0], self.y + self.side))),
+            slice(left, max(left, min(size_hw[1], self.x + self.side))),
+        )
+
     def holds(self, x: float, y: float) -> bool:
         """Whether a point lies in it, an eighth of its side away from its border."""
         edge = self.side / 8
@@ -96,33 +104,40 @@ def enlarged(image: Tensor, square: Square, size: int) -> Tensor:
     return resized[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8)
 
 
-def put_back(planes: Tensor, looks: Sequence[tuple[Square, Tensor]]) -> Tensor:
-    """(A, H, W) saliency with that of squares, (A, size, size) each, in the place of what was there.
+def put_back(saliency: Tensor, which: Sequence[int], looks: Sequence[tuple[Square, Tensor]]) -> None:
+    """Put saliency of squares, (len(which), size, size) each, in the place of what planes `which` of (A, H, W) have.
 
     Where squares overlap the largest value counts.
     """
-    height, width = planes.shape[1:]
-    inside = torch.full_like(planes, -1)
-    for square, plane in looks:
-        whole = F.interpolate(plane[None], size=(square.side,) * 2, mode="bilinear", align_corners=False)[0]
-        top, left = max(0, square.y), max(0, square.x)
-        bottom, right = min(height, square.y + square.side), min(width, square.x + square.side)
-        if top < bottom and left < right:
-            target = inside[:, top:bottom, left:right]
-            part = whole[:, top - square.y : bottom - square.y, left - square.x : right - square.x]
-            torch.maximum(target, part, out=target)
-    return torch.where(inside >= 0, inside, planes)
+    size_hw = (saliency.shape[1], saliency.shape[2])
+    for square, _ in looks:
+        rows, columns = square.within(size_hw)
+        for number in which:
+            saliency[number, rows, columns] = 0
+    for square, planes in looks:
+        rows, columns = square.within(size_hw)
+        whole = F.interpolate(planes[None], size=(square.side,) * 2, mode="bilinear", align_corners=False)[0]
+        shown = (
+            slice(rows.start - square.y, rows.stop - square.y),
+            slice(columns.start - square.x, columns.stop - square.x),
+        )
+        for number, plane in zip(which, whole, strict=True):
+            target = saliency[number, rows, columns]
+            torch.maximum(target, plane[shown], out=target)
 
 
 def only_in(plane: Tensor, places: Sequence[Square], threshold: float) -> Tensor:
     """(H, W) saliency, 0 in what is outside of the squares of those islands at `threshold` that reach into one."""
-    inside = torch.zeros_like(plane, dtype=torch.bool)
-    for x, y, side in places:
-        inside[max(0, y) : max(0, y + side), max(0, x) : max(0, x + side)] = True
-    reached = (plane >= threshold).cpu().numpy().astype(np.uint8)
-    islands = torch.from_numpy(cv2.connectedComponents(reached, connectivity=4)[1]).to(plane.device)
-    held = torch.isin(islands, torch.unique(islands[inside])) & (islands > 0)
-    return plane.masked_fill(held & ~inside, 0)
+    values = plane.cpu().numpy()
+    islands = cv2.connectedComponents((values >= threshold).view(np.uint8), connectivity=4)[1]
+    reaches = np.zeros(islands.max() + 1, bool)
+    outside = np.ones(values.shape, bool)
+    for square in places:
+        window = square.within(values.shape)
+        reaches[islands[window].ravel()] = True
+        outside[window] = False
+    reaches[0] = False  # what is below the threshold
+    return torch.from_numpy(np.where(reaches[islands] & outside, np.float32(0), values)).to(plane.device)
 
 
 @dataclass(frozen=True)
@@ -181,7 +196,7 @@ class CloseUp:
                 seen_in = [square for square, _ in around]
                 limit = float(self.thresholds[self.planes == self.hair])
                 saliency[number, self.hair] = only_in(saliency[number, self.hair], seen_in, limit)
-            saliency[number, self.planes] = put_back(saliency[number, self.planes], around)
+            put_back(saliency[number], self.planes.tolist(), around)
 
 
 def close_up_of(
