@@ -17,6 +17,7 @@ from tiny import TINY, TINY_SETTINGS, moving, patchwork
 
 from anonymotion import Hider, video
 from anonymotion.backbone import Backbone
+from anonymotion.presets import DEBIASING_MEAN
 from anonymotion.registry import ATTRIBUTES, FeatureSpec
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -434,7 +435,7 @@ def test_runs_share_passes_and_give_the_masks_of_separate_hiders(tiny: Backbone,
     settings = {**TINY_SETTINGS, "contrast": 0.0, "threshold": 0.2}
     runs = Runs.__new__(Runs)  # without the embedded weights
     runs.names = ["face", "hair"]
-    shared_backbone = SharedBackbone(tiny, [FeatureSpec(TINY, 2, "key", 14, 56, "library-1")])
+    shared_backbone = SharedBackbone(tiny, [FeatureSpec(TINY, 2, "key", 14, 56, DEBIASING_MEAN)])
     runs._hiders = {
         name: Hider([name], network=shared_backbone, device="cpu", **settings)  # type: ignore[arg-type]
         for name in runs.names

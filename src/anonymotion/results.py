@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any, TypeVar
 
 RESULT_SCHEMA_VERSION = 1
@@ -159,6 +160,12 @@ class SaliencyResult:
 
 def library_versions() -> dict[str, str]:
     """Versions of this package and of the libraries that decide its results; optional ones if installed."""
+    return dict(_library_versions())
+
+
+@cache
+def _library_versions() -> dict[str, str]:
+    # read once: it takes milliseconds, and thousands of small videos may ask
     from importlib.metadata import PackageNotFoundError, version
 
     found: dict[str, str] = {}

@@ -32,14 +32,14 @@ from anonymotion.results import library_versions
 
 # What is put into a mask, which a look is the same for.
 COVER_SETTINGS = ("preset", "noise", "noise_mean", "noise_std", "noise_grain", "method", "at_native")
-REMEMBERED_BATCHES = 6
+REMEMBERED_BATCHES = 12
 CHUNK_FRAMES = 32
 
 
 class OnePass(Backbone):
     """A backbone that remembers its last batches, so that Hiders that see the same frames share its work.
 
-    `expect` says what will be asked for: the first question about a batch computes all of it.
+    `expect` says what will be asked for: the first question about a batch computes all that is wanted at its size.
     """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
@@ -58,10 +58,11 @@ class OnePass(Backbone):
         raw = [spec.raw for spec in specs]
         if not set(raw) <= set(self._expected):
             return super().extract(images, specs)
-        content = repr(tuple(images.shape)).encode() + images.cpu().numpy().tobytes()
+        sizes = {spec.short_side for spec in raw}
+        content = repr((tuple(images.shape), sorted(sizes))).encode() + images.cpu().numpy().tobytes()
         key = hashlib.blake2b(content, digest_size=16).digest()
         if key not in self._batches:
-            self._batches[key] = super().extract(images, self._expected)
+            self._batches[key] = super().extract(images, [s for s in self._expected if s.short_side in sizes])
             self.passes += 1
             while len(self._batches) > REMEMBERED_BATCHES:
                 self._batches.popitem(last=False)
@@ -157,7 +158,8 @@ def chunks_of(frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
 
 
 def _expect(hiders: Sequence[Hider]) -> None:
-    specs = [hider.settings.spec_of(name) for hider in hiders for name in hider.attributes if hider.backbone]
+    specs = [spec for hider in hiders for spec in hider.matcher.specs]
+    specs += [looked.bank.spec for hider in hiders if (looked := hider.matcher.close_up) is not None]
     for hider in hiders:
         if isinstance(hider.backbone, OnePass):
             hider.backbone.expect(spec for spec in specs if spec.backbone == hider.settings.backbone)
