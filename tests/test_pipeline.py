@@ -14,10 +14,19 @@ from tiny import SIZE, TINY_SETTINGS, explained, patchwork, picture_entry, write
 
 from anonymotion import pipeline
 from anonymotion.backbone import Backbone
+from anonymotion.chunks import HiddenChunk
 from anonymotion.compositor import composite
 from anonymotion.continuity import Found
-from anonymotion.errors import AnonymotionError, FlowError, SettingsError, UnknownAttributeError, WeightsError
+from anonymotion.errors import (
+    AnonymotionError,
+    DeviceError,
+    FlowError,
+    SettingsError,
+    UnknownAttributeError,
+    WeightsError,
+)
 from anonymotion.pipeline import Hider
+from anonymotion.policy import Policy
 from anonymotion.presets import PRESETS
 from anonymotion.results import Coverage
 from anonymotion.templates import GROUPS, TemplateLibrary
@@ -187,6 +196,41 @@ def test_a_network_that_is_not_the_one_of_the_settings_is_refused_before_any_fra
     tiny.name = "dino-vits8"
     with pytest.raises(SettingsError):
         make(small, tiny)
+
+
+@pytest.mark.parametrize("kept", [(), ("torso",)], ids=["alone", "keep"])
+@pytest.mark.parametrize("enough", [0, 1, 3])
+def test_what_has_no_room_in_memory_at_once_is_matched_in_parts_or_one_sentence(
+    small: TemplateLibrary,
+    tiny: Backbone,
+    frames: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+    enough: int,
+    kept: tuple[str, ...],
+) -> None:
+    def run() -> HiddenChunk:
+        options: dict[str, Any] = {**TINY_SETTINGS, "seed": 3, "device": "cpu"}
+        hider = Hider("hair", library=small, network=tiny, policy=Policy(keep=kept), **options)
+        return explained(hider, frames)
+
+    expected, extract, passes = run(), tiny.extract, []
+
+    def limited(images: torch.Tensor, specs: Any) -> Any:
+        if len(images) > enough:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80 GiB")
+        passes.append(len(images))
+        return extract(images, specs)
+
+    monkeypatch.setattr(tiny, "extract", limited)
+    if enough == 0:
+        with pytest.raises(DeviceError, match=r"no memory left for 7 frames of \d+x\d+: use a smaller --short-side"):
+            run()
+        return
+    found = run()
+    assert sum(passes) == len(frames)
+    assert max(passes) <= enough
+    assert torch.allclose(found.saliency, expected.saliency, atol=1e-5)
+    assert ((found.output.int() - expected.output.int()).abs() > 1).float().mean() < 0.001
 
 
 def test_another_size_in_the_middle_is_an_error(

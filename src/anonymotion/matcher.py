@@ -17,6 +17,7 @@ from torch import Tensor
 from anonymotion import masks
 from anonymotion.backbone import Backbone, PatchFeatures
 from anonymotion.closeup import close_up_of
+from anonymotion.device import is_out_of_memory
 from anonymotion.methods import PersonMask
 from anonymotion.presence import presence_of
 from anonymotion.presets import Settings
@@ -119,7 +120,26 @@ class Matcher:
         return self.presence.weigh(planes, found[self.presence.spec].descriptors)
 
     def find(self, frames: Tensor) -> Matched:
-        """Eq. 1 and 2: (T, H, W, 3) uint8 against the templates, one pass of the network for all of them."""
+        """Eq. 1 and 2: (T, H, W, 3) uint8 against the templates, one pass of the network for all of them.
+
+        Where memory does not suffice for so many frames: in halves, down to single ones.  Raises what PyTorch raises
+        if it does not suffice for one.
+        """
+        try:
+            return self._find(frames)
+        except Exception as error:
+            if len(frames) == 1 or not is_out_of_memory(error):
+                raise
+        # not in the handler: while it runs, the exception keeps alive what filled the memory
+        halves = [self.find(half) for half in frames.chunk(2)]
+        kept = [half.kept for half in halves if half.kept is not None]
+        return Matched(
+            torch.cat([half.saliency for half in halves]),
+            torch.cat([half.mask for half in halves]),
+            torch.cat(kept) if kept else None,
+        )
+
+    def _find(self, frames: Tensor) -> Matched:
         found, specs = {}, self.specs
         if self.backbone is not None and specs:
             found = self.backbone.extract(frames, specs)
