@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from tiny import TINY_SETTINGS, moving, tiny_library
+from tiny import TINY_SETTINGS, moving, patchwork, tiny_library
 from torchvision.models.optical_flow import raft_small
 
 from anonymotion.backbone import Backbone
@@ -257,6 +257,23 @@ def test_raft_makes_as_many_updates_as_asked_for(tmp_path: Path, cpu: torch.devi
         )
         assert raft.between(*frames).shape == (2, 40, 50)
     assert asked == [1, 3]
+
+
+def test_raft_looks_at_each_frame_once_and_finds_what_torchvisions_does(tmp_path: Path, cpu: torch.device) -> None:
+    frames = [torch.from_numpy(patchwork((136, 144), seed=seed)) for seed in range(4)]
+    network = raft_small(weights=None).eval()
+    network.load_state_dict(torch.load(random_raft(tmp_path), weights_only=True))
+    raft = RAFTFlow("raft-small", random_raft(tmp_path), cpu, 3)
+    seen: list[int] = []
+    raft._network.feature_encoder.encoder.register_forward_pre_hook(lambda _, images: seen.append(len(images[0])))
+    pairs = [(1, 0), (2, 1), (1, 2), (3, 2), (0, 3)]
+    expected_work = [2, 3, 3, 4, 5]  # the last pair's first frame was forgotten
+    for (current, previous), work in zip(pairs, expected_work, strict=True):
+        with torch.inference_mode():
+            batch = [frames[k].permute(2, 0, 1)[None].float() / 127.5 - 1 for k in (current, previous)]
+            expected = network(*batch, num_flow_updates=3)[-1][0]
+        assert torch.allclose(raft.between(frames[current], frames[previous]), expected, atol=1e-4)
+        assert sum(seen) == work
 
 
 def test_settings_reach_the_estimator(

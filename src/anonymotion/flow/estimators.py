@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anonymotion.errors import FlowError, SettingsError, WeightsError
 from anonymotion.flow.fields import FlowEstimator, resize_flow
@@ -76,6 +76,7 @@ class RAFTFlow:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise WeightsError(f"weights {weights.name} do not fit torchvision's {name}: {reason}") from error
+        network.feature_encoder = _Remembered(network.feature_encoder)
         self._network = network.eval().requires_grad_(False).to(device)
 
     @torch.inference_mode()
@@ -102,6 +103,30 @@ class RAFTFlow:
                 f"{self.name} needs {needed / 1e9:.1f} GB for frames of {frame.shape[1]}x{frame.shape[0]} pixels, more "
                 f"than the {memory / 1e9:.1f} GB of the machine: lower --flow-scale, or use --flow dis"
             )
+
+
+class _Remembered(nn.Module):
+    """An encoder of single images that does not work twice on the last two: of a frame RAFT wants the same features as
+    the current one and, a call later, as the previous one.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self._last: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, C, H / 8, W / 8)."""
+        found = [(image, self._features(image)) for image in images]
+        self._last = found[-2:]
+        return torch.stack([features for _, features in found])
+
+    def _features(self, image: Tensor) -> Tensor:
+        for known, its_features in self._last:
+            if torch.equal(known, image):
+                return its_features
+        features: Tensor = self.encoder(image[None])[0]
+        return features
 
 
 def _memory_bytes(device: torch.device) -> float:
