@@ -302,6 +302,7 @@ INTERRUPTED_AFTERWARDS = """
 import os, signal, sys, threading
 sys.path.insert(0, {tests!r})
 from test_engines import engine, tokens
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell that runs the tests does with it
 kept = [engine()]
 kept[0].run(tokens(), ((0, "key"),), None)
 other = threading.Thread(target=kept.clear)

@@ -373,7 +373,7 @@ def test_the_example_in_sentences(library: Any) -> None:
     assert policy.explain(library) == [
         "Hides person (hair, forehead, eyes, cheek, lips, hand, arm, torso, leg) where they are found.",
         "Hides the rectangle (80%, 5%) to (98%, 20%) of the frame's width and height.",
-        "Keeps leg visible: where it matches (thresholds: leg 0.4), nothing is hidden, whatever else matches there.",
+        "Keeps leg visible: where it matches (thresholds: leg 0.48), nothing is hidden, whatever else matches there.",
         "Leaves the polygon (20, 10) (60, 10) (60, 50) (40, 60) (20, 50) in pixels, from 00:02 to 01:00 visible, "
         "whatever matches there.",
         "Hides only from 00:02 on; frames outside are left as they are, with everybody in them.",

@@ -126,7 +126,7 @@ def test_policy_check(tmp_path: Path) -> None:
     assert result.stdout.startswith("Hides person (")
     document = json.loads(invoke("policy", "check", ROOT / "docs" / "clinic.toml", "--json").stdout)
     assert document["sentences"] == result.stdout.splitlines()
-    assert document["settings"]["threshold"].startswith("0.5,hair=0.4,")
+    assert document["settings"]["threshold"].startswith("0.5,hair=0.3,")
     path = tmp_path / "p.toml"
     path.write_text("schema_version = 1\nkeep = ['hnad']")
     assert "keep" in error_line(invoke("policy", "check", path))

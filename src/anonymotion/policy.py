@@ -11,7 +11,7 @@ kept as well is a contradiction, and an error.  A file says what the flags do no
     schema_version = 1
     attributes = ["face", "hair"]        # keep, spans, preset, masks likewise
     [settings]                           # any field of `Settings`
-    threshold = "hair=0.4"
+    threshold = "hair=0.3"
     [[include]]                          # or [[exclude]]
     rectangle = [0, 0, 20, 10]           # or polygon = [[x, y], [x, y], [x, y]]
     unit = "percent"                     # or "pixels"
