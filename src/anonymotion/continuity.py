@@ -10,6 +10,10 @@ most n, and the past costs the same for any n.  From the past it is gathered: p 
 the future it is scattered: p in t+1 goes to p + v in t, so the flow that is there already is enough, and no second one
 in the other direction has to be estimated; what several claim is hidden if one of them is, and small holes are closed.
 
+Where not every frame is matched (keyframes), n is for each frame at least its distance to the next matched one and to
+the last, so that what was found at either side is hidden in all frames between them; and in a matched frame at least
+the distance to the nearer of the matched ones around it, so that one that drops out uncovers nothing either.
+
 What is carried is square cells of CELL_ROWS to the short side, far smaller than the patches that matching decides on;
 a cell is hidden if any pixel of it is.  Pixels of frames smaller than that are carried one by one.
 
@@ -61,18 +65,29 @@ class Found(NamedTuple):
         return Found(frames, saliency, flow, mask, searched, None if self.kept is None else self.kept[start:stop])
 
 
+class _Cells(NamedTuple):
+    """What is remembered of a frame; see Continuity."""
+
+    flow: Tensor
+    ages: Tensor
+    matched: bool
+
+
 class Continuity:
     """Joins the masks of a stream of frames; holds back at most `look_ahead` of them, and is for one run only.
 
-    look_ahead: n of the module's text, 0 to 254; with 0 everything passes as it is.
+    look_ahead: n of the module's text, 0 to 254; with 0 everything passes as it is.  longest: no two matched frames are
+    further apart than this.
     """
 
-    def __init__(self, look_ahead: int) -> None:
+    def __init__(self, look_ahead: int, longest: int = 1) -> None:
         self.look_ahead = look_ahead
+        self._held_back = max(look_ahead, longest if longest > 1 else 0)
         self.held: deque[Found] = deque()
         # Of each frame held, in cells: flow to the previous frame, (2, h, w), and frames since something was last
-        # found, 0 where it was in this one, (h, w) uint8.
-        self._cells: deque[tuple[Tensor, Tensor]] = deque()
+        # found, 0 where it was in this one, (h, w) uint8; and whether it was matched.
+        self._cells: deque[_Cells] = deque()
+        self._matched_before = -1  # number of the last matched frame that is not held any more
         self._newest: Tensor | None = None  # ages of the last frame taken
         self._taken = 0
 
@@ -84,10 +99,11 @@ class Continuity:
         if not self.look_ahead:
             return [found]
         size = cell_size(found.mask)
-        for mask, flow in zip(to_cells(found.mask, size), cell_flow(found.flow, size), strict=True):
-            self._cells.append((flow, self._advance(mask, flow)))
+        searched = found.searched.tolist()
+        for mask, flow, matched in zip(to_cells(found.mask, size), cell_flow(found.flow, size), searched, strict=True):
+            self._cells.append(_Cells(flow, self._advance(mask, flow), matched))
         self.held.append(found)
-        return self._release(max(0, len(self._cells) - self.look_ahead))
+        return self._release(max(0, len(self._cells) - self._held_back))
 
     def flush(self) -> list[Found]:
         """The frames still held, at the end of the stream."""
@@ -96,7 +112,7 @@ class Continuity:
     def _advance(self, mask: Tensor, flow: Tensor) -> Tensor:
         """Take the next frame, (h, w) and (2, h, w) in cells; its ages."""
         if self._newest is None:
-            ages = torch.full_like(mask, self.look_ahead + 1, dtype=torch.uint8)
+            ages = torch.full_like(mask, self._held_back + 1, dtype=torch.uint8)
         else:
             # What comes in over an edge is taken for what was at that edge: it may be the rest of it.
             height, width = mask.shape
@@ -109,7 +125,7 @@ class Continuity:
         return ages
 
     def _older(self, ages: Tensor) -> Tensor:
-        return (ages + 1).clamp_(max=self.look_ahead + 1)
+        return (ages + 1).clamp_(max=self._held_back + 1)
 
     def _release(self, ready: int) -> list[Found]:
         """The first `ready` of the frames held, with the masks around them joined in."""
@@ -131,24 +147,38 @@ class Continuity:
         if not ready:
             return []
         masks = []
-        ahead = torch.full_like(self._cells[0][1], self.look_ahead + 1)
+        ahead = torch.full_like(self._cells[0].ages, self._held_back + 1)
         first = self._taken - len(self._cells)
+        reach = self._reach(first, ready)
         for t in reversed(range(len(self._cells))):
-            flow, ages = self._cells[t]
+            flow, ages, _ = self._cells[t]
             ahead.masked_fill_(ages == 0, 0)
             if t < ready:
-                masks.append(torch.minimum(ahead, ages) <= self.look_ahead)
+                masks.append(torch.minimum(ahead, ages) <= reach[t])
             if t > 0:
                 ahead = self._carried_back(ahead, flow, first + t)
-        for _ in range(ready):
-            self._cells.popleft()
+        for number in range(first, first + ready):
+            if self._cells.popleft().matched:
+                self._matched_before = number
         return masks[::-1]
+
+    def _reach(self, first: int, ready: int) -> list[int]:
+        """For how many frames before and after it something stays hidden, of each of the first `ready` frames held."""
+        matched = [self._matched_before, *(first + t for t, cells in enumerate(self._cells) if cells.matched)]
+        reach = []
+        for number in range(first, first + ready):
+            before = number - max((at for at in matched if 0 <= at < number), default=number)
+            after = min((at for at in matched if at > number), default=number) - number
+            own = number in matched
+            needed = min(before, after) if own else max(before, after)
+            reach.append(min(max(self.look_ahead, needed), self._held_back))
+        return reach
 
     def _carried_back(self, ages: Tensor, flow: Tensor, number: int) -> Tensor:
         """Ages of frame `number`, (h, w), moved to the frame before it along the flow that points there."""
         height, width = ages.shape
-        moved = torch.full_like(ages, self.look_ahead + 1)
-        rows, columns = (ages < self.look_ahead).nonzero(as_tuple=True)
+        moved = torch.full_like(ages, self._held_back + 1)
+        rows, columns = (ages < self._held_back).nonzero(as_tuple=True)
         x, y = whole_steps(flow[:, rows, columns], number)
         x, y = x.add_(columns), y.add_(rows)
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)

@@ -228,8 +228,9 @@ class Hider:
         by_threshold, reach = self.matcher.decides_by_threshold, self.settings.look_ahead
         # what is to stay visible is not carried along the flow: it has to be found where it is
         every = self.settings.every if by_threshold and not self.kept else "1"
+        keys = KeyFrames(every, adapts=reach > 0)
         editor = Editor(self.policy, times) if self.policy.edits else None
-        return RunState(Continuity(reach if by_threshold else 0), KeyFrames(every, reach), every != "1", editor)
+        return RunState(Continuity(reach if by_threshold else 0, keys.longest), keys, every != "1", editor)
 
     def _chunks(self, frames: Iterable[FrameLike], state: RunState, *, overlap: bool = False) -> Iterator[HiddenChunk]:
         """The whole picture, its halves one after the other or each in a thread."""
@@ -297,7 +298,7 @@ class Hider:
             else:
                 flow = flow_to_previous(self.flow, frames, state.previous)
         with self.stopwatch("match"):
-            chosen = state.keys.choose(flow, last=last)
+            chosen = state.keys.choose(frames, flow, last=last)
             matched = self._matched(frames, chosen)
             state.keys.learn(chosen, matched.mask, flow)
         state.previous = frames[-1]
