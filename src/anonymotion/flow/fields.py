@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -125,6 +126,13 @@ def resize_flow(flow: Tensor, size_hw: tuple[int, int]) -> Tensor:
     the factor that was asked for), so a constant shift stays constant and a zero flow zero.
     """
     height, width = flow.shape[-2:]
-    resized = torch.nn.functional.interpolate(flow[None], size=size_hw, mode="bilinear", align_corners=False)[0]
-    ratios = torch.tensor([size_hw[1] / width, size_hw[0] / height], dtype=flow.dtype, device=flow.device)
-    return resized * ratios[:, None, None]
+    ratios = (size_hw[1] / width, size_hw[0] / height)
+    if flow.device.type == "cpu":
+        import cv2
+
+        resized = torch.empty(2, *size_hw)
+        for plane, ratio, into in zip(flow.numpy(), ratios, resized.numpy(), strict=True):
+            cv2.resize(plane * np.float32(ratio), size_hw[::-1], dst=into, interpolation=cv2.INTER_LINEAR)
+        return resized
+    enlarged = torch.nn.functional.interpolate(flow[None], size=size_hw, mode="bilinear", align_corners=False)[0]
+    return enlarged * torch.tensor(ratios, dtype=flow.dtype, device=flow.device)[:, None, None]
