@@ -41,6 +41,7 @@ ROWS = (
         "own_masks",
         "continuity",
         "masks",
+        "memory",
         "compositor",
         "methods",
         "overlays",

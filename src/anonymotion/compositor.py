@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anonymotion import memory
+
 
 def composite(frames: Tensor, alpha: Tensor, noise: Tensor) -> Tensor:
     """Mix noise into frames: round(I + S (N - I)).
@@ -34,7 +36,7 @@ def composite(frames: Tensor, alpha: Tensor, noise: Tensor) -> Tensor:
         raise ValueError("noise must be finite")
     if frames.device.type != "cpu":
         return _mixed(frames, alpha, noise)
-    output = torch.empty(frames.shape, dtype=torch.uint8)
+    output = memory.empty(*frames.shape, dtype=torch.uint8)
     for planes in zip(frames, alpha, noise, output, strict=True):
         _mix_on_cpu(*planes)
     return output

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anonymotion import memory
+
 
 def threshold_union(planes: Tensor, thresholds: Tensor) -> Tensor:
     """Pixels where any attribute reaches its threshold: (T, A, H, W), (A,) -> (T, H, W) bool."""
@@ -25,7 +27,7 @@ def threshold_union(planes: Tensor, thresholds: Tensor) -> Tensor:
 
 def _at_a_time(frames: Tensor) -> tuple[Tensor, ...]:
     """The frames of (T, ...), one by one on a CPU, where what a frame needs then stays in its cache; else together."""
-    return frames.split(1 if frames.device.type == "cpu" else max(1, len(frames)))
+    return torch.split(frames, 1 if frames.device.type == "cpu" else max(1, len(frames)))
 
 
 def _reached(plane: Tensor, threshold: Tensor) -> Tensor:
@@ -71,7 +73,8 @@ def soft_rim(mask: Tensor, width: int) -> Tensor:
     for _ in range(width):
         grown = dilate(grown, 1)
         total += grown
-    return (total / (width + 1)).masked_fill_(mask, 1.0)
+    alpha = memory.empty(*mask.shape, device=mask.device)
+    return torch.div(total, width + 1, out=alpha).masked_fill_(mask, 1.0)
 
 
 def share(mask: Tensor) -> Tensor:

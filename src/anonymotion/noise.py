@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anonymotion import memory
 from anonymotion.errors import SettingsError
 from anonymotion.flow import source_positions
 from anonymotion.noise_transport import make_transport, to_pixels
@@ -151,7 +152,7 @@ class AccumulatedNoise(NoiseField):
 
     def chunk(self, flows: Tensor) -> Tensor:
         """See NoiseField.chunk."""
-        fields = torch.empty(len(flows), *self._size_hw, 3, device=self._device)
+        fields = memory.empty(len(flows), *self._size_hw, 3, device=self._device)
         for flow, field in zip(flows, fields, strict=True):
             if self._first is None:
                 field.copy_(self.next(flow))

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anonymotion import memory
 from anonymotion.backbone import PatchFeatures, PatchGrid
 from anonymotion.errors import FeatureSpecMismatch, SettingsError, WeightsError
 from anonymotion.template_bank import Rivals, TemplateBank
@@ -147,8 +148,20 @@ def _negative_weight(planes: Tensor, cells: Tensor, rivals: Rivals, mean: Tensor
 
 def upsample(planes: Tensor, grid: PatchGrid) -> Tensor:
     """Eq. 2: (T, A, rows, columns) -> (T, A, H, W), bilinear, by the half-pixel rule of `PatchGrid`."""
+    if planes.device.type == "cpu" and grid.stride == grid.patch_size:
+        return _upsampled_on_cpu(planes, grid.image_size_hw)
     rows, columns = (grid.interpolation(axis, planes.device) for axis in (0, 1))
     return rows @ planes @ columns.T
+
+
+def _upsampled_on_cpu(planes: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """See `upsample`: with OpenCV, whose rule it is where patches lie side by side."""
+    import cv2
+
+    whole = memory.empty(*planes.shape[:2], *size_hw)
+    for plane, into in zip(planes.flatten(0, 1).numpy(), whole.flatten(0, 1).numpy(), strict=True):
+        cv2.resize(plane, size_hw[::-1], dst=into, interpolation=cv2.INTER_LINEAR)
+    return whole
 
 
 def cell_planes(

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anonymotion import memory
 from anonymotion.errors import FlowError
 
 # Sundaram, Brox, Keutzer, "Dense point trajectories by GPU-accelerated large displacement optical flow" (ECCV 2010),
@@ -38,15 +39,15 @@ def flow_to_previous(estimator: FlowEstimator, frames: Tensor, previous: Tensor 
     `previous` is the last frame of the chunk before, or None at the start: then the first flow is zero.
     Raises FlowError if a value is not finite: hidden pixels would land anywhere.
     """
-    flows = []
-    for frame in frames:
+    size_hw = (frames.shape[1], frames.shape[2])
+    flows = memory.empty(len(frames), 2, *size_hw, device=frames.device)
+    for frame, into in zip(frames, flows, strict=True):
         if previous is None:
-            flow = torch.zeros(2, *frame.shape[:2], device=frame.device)
+            into.zero_()
         else:
-            flow = estimator.between(frame, previous)
-        flows.append(check_flow(flow, (frame.shape[0], frame.shape[1]), estimator.name))
+            into.copy_(check_flow(estimator.between(frame, previous), size_hw, estimator.name))
         previous = frame
-    return torch.stack(flows)
+    return flows
 
 
 def flow_and_occlusion(estimator: FlowEstimator, current: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
