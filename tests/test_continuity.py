@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tiny import SIZE, TINY_SETTINGS, explained, moving, patchwork
@@ -188,7 +188,6 @@ STREAMS = st.tuples(st.integers(1, 9), st.integers(1, 7), st.integers(1, 7)).fla
 )
 
 
-@settings(deadline=None)
 @given(STREAMS, st.integers(0, 5), st.integers(1, 9))
 def test_nothing_that_was_found_is_given_up_and_chunks_do_not_matter(
     stream: tuple[Tensor, Tensor], look_ahead: int, chunk: int
@@ -253,7 +252,6 @@ def test_only_what_moves_grows() -> None:
     assert grown.sum() == 1 + 5 * 5 + 3 * 3
 
 
-@settings(deadline=None)
 @given(STREAMS.map(lambda pair: (pair[0].repeat(1, 20, 20), pair[1].repeat(1, 1, 20, 20))), st.floats(0, 4))
 def test_growth_keeps_the_mask_and_rises_with_the_factor(pair: tuple[Tensor, Tensor], factor: float) -> None:
     mask, flow = pair

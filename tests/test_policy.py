@@ -112,7 +112,7 @@ boxes = st.tuples(st.integers(0, 7), st.integers(0, 5), st.integers(1, 9), st.in
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(include=st.lists(boxes, max_size=3), exclude=st.lists(boxes, max_size=3), seed=st.integers(0, 9))
 def test_exclude_never_adds_and_include_never_removes(include: list[str], exclude: list[str], seed: int) -> None:
     mask = torch.rand(1, 6, 8, generator=torch.Generator().manual_seed(seed)) > 0.5

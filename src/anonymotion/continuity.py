@@ -12,7 +12,8 @@ in the other direction has to be estimated; what several claim is hidden if one 
 
 Where not every frame is matched (keyframes), n is for each frame at least its distance to the next matched one and to
 the last, so that what was found at either side is hidden in all frames between them; and in a matched frame at least
-the distance to the nearer of the matched ones around it, so that one that drops out uncovers nothing either.
+the distance to the nearer of the matched ones around it, so that one that drops out uncovers nothing either.  What is
+hidden in a frame that was not matched grows by DRIFT_CELLS, for what the flow was wrong by.
 
 What is carried is square cells of CELL_ROWS to the short side, far smaller than the patches that matching decides on;
 a cell is hidden if any pixel of it is.  Pixels of frames smaller than that are carried one by one.
@@ -35,6 +36,9 @@ from torch import Tensor
 from anonymotion.masks import dilate
 
 CELL_ROWS = 180
+
+# What is carried into a frame that was not matched may lie beside what it is to hide by so much.
+DRIFT_CELLS = 1
 
 # Growth with motion ends here, in percent of the short side: flow across a cut can be as long as the frame.
 MOTION_LIMIT_PERCENT = 4.0
@@ -151,10 +155,11 @@ class Continuity:
         first = self._taken - len(self._cells)
         reach = self._reach(first, ready)
         for t in reversed(range(len(self._cells))):
-            flow, ages, _ = self._cells[t]
+            flow, ages, matched = self._cells[t]
             ahead.masked_fill_(ages == 0, 0)
             if t < ready:
-                masks.append(torch.minimum(ahead, ages) <= reach[t])
+                joined = torch.minimum(ahead, ages) <= reach[t]
+                masks.append(joined if matched else dilate(joined[None], DRIFT_CELLS)[0])
             if t > 0:
                 ahead = self._carried_back(ahead, flow, first + t)
         for number in range(first, first + ready):
