@@ -25,6 +25,7 @@ from anonymotion.errors import (
     UnknownAttributeError,
     WeightsError,
 )
+from anonymotion.flow import FlowEstimator
 from anonymotion.pipeline import Hider
 from anonymotion.policy import Policy
 from anonymotion.presets import PRESETS
@@ -330,7 +331,7 @@ def test_every_preset_but_paper_needs_no_file(library: TemplateLibrary, embedded
 def test_flow_that_fails_stops_the_run_instead_of_hiding_with_it(
     small: TemplateLibrary, tiny: Backbone, frames: list[np.ndarray]
 ) -> None:
-    class Broken:
+    class Broken(FlowEstimator):
         name = "broken"
 
         def between(self, current: torch.Tensor, previous: torch.Tensor) -> torch.Tensor:

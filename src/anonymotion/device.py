@@ -1,10 +1,12 @@
 """Choose the device once, and say why.
 
-Not here: moving tensors (each stage does so for itself), memory limits, precision of single stages.
+Not here: moving tensors (each stage does so for itself), how much memory a run takes (memory), precision of single
+stages.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,17 @@ def is_out_of_memory(error: BaseException) -> bool:
         or (isinstance(error, RuntimeError) and "can't allocate memory" in text)
         or "OutOfMemoryError" in text  # OpenCV's
     )
+
+
+def memory_bytes(device: torch.device) -> float:
+    """All memory of the device; infinite where the system does not say."""
+    import torch
+
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return float("inf")
 
 
 def choose_device(request: str = "auto") -> DeviceChoice:
