@@ -32,6 +32,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # 16:9 at a short side of 896 has 7,296, the published setting 4,015.
 MAX_TOKENS = 8192
 
+# Vectors per token that a block holds at a time: itself, normalised, three projections, and twice the four of its MLP.
+_VECTORS_AT_WORK = 13
+
 # Pictures that an engine is tried on have so many patches on their short side, whatever frames will have.
 SAMPLE_CELLS = 32
 
@@ -209,6 +212,11 @@ class Backbone:
         if self.engine.name == "torch":
             return self
         return Backbone(self.name, self._network, self.patch_size, self.fingerprint, self.device)
+
+    def working_bytes(self, grid: PatchGrid, specs: int) -> int:
+        """About how much memory `extract` needs for a picture: what a block works with, and descriptors."""
+        tokens = grid.rows * grid.columns + int(self._network.num_prefix_tokens)
+        return 4 * int(self._network.embed_dim) * tokens * (_VECTORS_AT_WORK + specs)
 
     def _samples(self) -> Iterator[Tensor]:
         """Tokens of the built-in library's pictures, (1, N, D) each: photographs and renderings in turn."""
