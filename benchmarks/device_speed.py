@@ -129,6 +129,7 @@ def main() -> None:
     parser.add_argument("--paper-flow", default="raft-large", choices=("raft-small", "raft-large"))
     parser.add_argument("--short-side", type=int, default=224, help="of preset paper")
     parser.add_argument("--engines", nargs="+", default=["torch-bf16", "torch"])
+    parser.add_argument("--strict-engines", nargs="+", help="other ones for preset strict")
     parser.add_argument("--matrix", type=int, default=8192, help="side of the matrices that measure the device")
     parser.add_argument("--copied", type=int, default=2**30, help="bytes that measure its memory")
     parser.add_argument("--json", type=Path)
@@ -143,7 +144,7 @@ def main() -> None:
         rows.append(measure(hider, moving_frames(frames, (height, width), device), name, limits))
         print(told(rows[-1]), flush=True)
 
-    for engine in arguments.engines:
+    for engine in arguments.strict_engines or arguments.engines:
         for attributes in arguments.attributes:
             hider = Hider(attributes, device=arguments.device, engine=engine)
             for size in arguments.sizes:

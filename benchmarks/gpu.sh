@@ -15,7 +15,7 @@ trap 'rm -rf "$scratch"' EXIT
 pipeline=(--device "$device") reference=(--device "$device" --frames 8 --repeat 3) files=(--device "$device" --frames 100)
 if [ -n "${TINY:-}" ]; then
   pipeline+=(--sizes 96x64 --frames 3 --attributes hair --paper-size 96x64 --paper-frames 3 --paper-flow raft-small)
-  pipeline+=(--short-side 32 --matrix 256 --copied 1000000)
+  pipeline+=(--short-side 32 --matrix 256 --copied 1000000 --strict-engines torch) # bfloat16 may be slow on a CPU
   reference=(--device "$device" --frames 1 --size 96x64 --short-side 32 --stride 8 --flow raft-small)
   files=(--device "$device" --frames 3 --sizes 96x64 --presets strict --attributes hair)
 fi

@@ -50,6 +50,8 @@ def test_another_word_is_refused_with_the_known_ones(word: str) -> None:
         (MemoryError(), True),
         (torch.OutOfMemoryError("CUDA out of memory"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (Exception("OpenCV: Failed to allocate 9 bytes in function 'OutOfMemoryError'"), True),
         (RuntimeError("shapes differ"), False),
         (ValueError("no"), False),

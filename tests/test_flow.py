@@ -341,11 +341,12 @@ def test_what_a_chunk_needs_grows_with_its_pairs_up_to_what_is_done_at_once(tmp_
     estimator = RAFTFlow("raft-small", random_raft(tmp_path), cpu, 1)
     assert estimator.working_bytes((240, 320), 1) > raft._pyramid_bytes((240, 320))
     frames_only = estimator.working_bytes((240, 320), 8) - estimator.working_bytes((240, 320), 1)
-    assert frames_only == 12 * 7 * 240 * 320
+    assert frames_only == raft.FRAME_BYTES * 7 * 240 * 320
     on_a_card = RAFTFlow("raft-small", random_raft(tmp_path), cpu, 1)
     on_a_card._device = torch.device("cuda")
     assert on_a_card.working_bytes((240, 320), 8) > 7 * estimator.working_bytes((240, 320), 1)
-    assert on_a_card.working_bytes((1088, 1920), 8) == on_a_card.working_bytes((1088, 1920), 1) + 12 * 7 * 1088 * 1920
+    more_frames = on_a_card.working_bytes((1088, 1920), 8) - on_a_card.working_bytes((1088, 1920), 1)
+    assert more_frames == raft.FRAME_BYTES * 7 * 1088 * 1920
     scaled = ResizedFlow(estimator, 2)
     assert scaled.working_bytes((120, 160), 1) > estimator.working_bytes((240, 320), 1)
     assert load_flow("dis", cpu).working_bytes((240, 320), 8) == 0

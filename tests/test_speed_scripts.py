@@ -28,7 +28,7 @@ def test_all_measures_end_up_in_one_document(tmp_path: Path) -> None:
         ("torch-bf16", "bfloat16"),
         ("torch", "float32"),
     }
-    assert set(pipeline["limits"]) == {"float32_tflops", "bfloat16_tflops", "copy_gb_per_second"}
+    assert set(pipeline["limits"]) == {"float32_tflops", "tf32_tflops", "bfloat16_tflops", "copy_gb_per_second"}
     assert all(value > 0 for value in pipeline["limits"].values())
     assert pipeline["versions"]["torch"]
     for row in pipeline["rows"]:

@@ -41,13 +41,17 @@ class DeviceChoice:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
 
 
+# What torch says of the main memory, of pinned memory, and what CUDA's libraries say.
+_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory ran out; torch and OpenCV have errors of their own for the main memory."""
     text = str(error)
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"  # torch's, of a graphics card
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in text)
+        or (isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY))
         or "OutOfMemoryError" in text  # OpenCV's
     )
 

@@ -30,7 +30,9 @@ MAX_CHUNK_FRAMES_CUDA = 32
 CUDA_SHARE = 0.5
 
 # Interpreter, libraries and the network of the presets, before the first frame; on a graphics card its context.
-BASE_BYTES = {"cpu": 1_000_000_000, "cuda": 800_000_000}
+BASE_BYTES = {"cpu": 1_200_000_000, "cuda": 800_000_000}
+# Bytes per pixel that decoders and encoders hold: x264 looks ahead by tens of frames.  They run on the CPU.
+CODEC_BYTES = {"cpu": 400, "cuda": 0}
 
 # Chunks alive at a time: one being searched, one waiting, one being covered, one waiting, one in the hands of whoever
 # asked for it; one more, of which a part is still held back, and the batch that is being decoded.
@@ -70,7 +72,7 @@ class Room:
         pixels = size_hw[0] * size_hw[1]
         found = _FOUND + _PLANE * len(self.matcher.attributes)
         per_frame = _SEARCHED * found + _COVERED * (found + _HIDDEN) + _DECODED * _FRAME + _WORK
-        held = found * self.matcher.settings.look_ahead
+        held = found * self.matcher.settings.look_ahead + CODEC_BYTES[self.device.type]
         stages = frames * self.matcher.working_bytes(size_hw)
         if self.flow is not None:
             stages += self.flow.working_bytes(size_hw, frames)

@@ -37,6 +37,9 @@ PUBLISHED_WEIGHTS = {
 # On a graphics card so many pairs are worked on at once as have room in this; a CPU is no faster with two than one.
 BATCH_BYTES = 2 * 2**30
 
+# Bytes per pixel of a frame as floats, and of its features.
+FRAME_BYTES = 12 + 16
+
 # RAFT works on eighths, and its correlation pyramid needs at least 16 of them on a side.
 _EIGHTH, _LEAST_SIDE = 8, 128
 
@@ -136,7 +139,7 @@ class RAFTFlow(FlowEstimator):
         """See FlowEstimator.working_bytes."""
         height, width = _padded(size_hw)
         return round(
-            min(pairs, self._pairs_at_once(size_hw)) * _pair_bytes(size_hw) + 12 * height * width * (pairs + 1)
+            min(pairs, self._pairs_at_once(size_hw)) * _pair_bytes(size_hw) + FRAME_BYTES * height * width * (pairs + 1)
         )
 
     def _pairs_at_once(self, size_hw: tuple[int, int]) -> int:
