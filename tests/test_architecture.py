@@ -54,6 +54,8 @@ ROWS = (
         "matcher",
         "keyframes",
         "chunks",
+        "memory",
+        "state",
         "pipeline",
         "inversion",
         "scheduler",

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymotion.errors import FlowError
-from anonymotion.flow import flow_and_occlusion, load_flow, occlusion, resize_flow, sample_at, source_positions
+from anonymotion.flow import (
+    FlowEstimator,
+    flow_and_occlusion,
+    load_flow,
+    occlusion,
+    resize_flow,
+    sample_at,
+    source_positions,
+)
 from anonymotion.templates import TemplateLibrary
 
 sizes = st.tuples(st.integers(1, 12), st.integers(1, 12))
@@ -240,7 +248,7 @@ def test_raft_finds_the_occlusion_of_a_moving_square(shared: Path, library: Temp
 
 
 def test_both_directions_are_estimated_and_checked() -> None:
-    class Numbers:
+    class Numbers(FlowEstimator):
         name = "numbers"
 
         def between(self, current: torch.Tensor, previous: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from PIL import Image
 from synthetic import make_clip
 from tiny import TINY_SETTINGS, nine_attributes, patchwork, tiny_library
 
-from anonymotion import Policy, pipeline
+from anonymotion import Policy, memory
 from anonymotion.backbone import Backbone
 from anonymotion.chunks import HiddenChunk
 from anonymotion.editing import Editor, Regions
@@ -226,7 +226,7 @@ def test_the_part_that_edits_does_not_depend_on_chunks(
     frames = [patchwork(SIZE, seed=t) for t in range(7)]
     alphas = []
     for size in (1, 8):
-        monkeypatch.setattr(pipeline, "MAX_CHUNK_FRAMES", size)
+        monkeypatch.setattr(memory, "MAX_CHUNK_FRAMES", size)
         alphas.append(torch.cat([chunk.alpha for chunk in make(policy=policy).explain(frames, times)]))
     assert ((alphas[0] - alphas[1]).abs() > 1e-3).float().mean() < 0.001, "only rounding at a threshold may flip"
     assert [bool((alpha[:9, :9] == 1).all()) for alpha in alphas[0]][:2] == [True, True]

@@ -182,14 +182,24 @@ class Continuity:
     def _carried_back(self, ages: Tensor, flow: Tensor, number: int) -> Tensor:
         """Ages of frame `number`, (h, w), moved to the frame before it along the flow that points there."""
         height, width = ages.shape
-        moved = torch.full_like(ages, self._held_back + 1)
-        rows, columns = (ages < self._held_back).nonzero(as_tuple=True)
+        rows, columns = self._carried_cells(ages)
         x, y = whole_steps(flow[:, rows, columns], number)
         x, y = x.add_(columns), y.add_(rows)
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        target = (y * width + x)[inside]
-        moved.view(-1).scatter_reduce_(0, target, self._older(ages[rows, columns][inside]), reduce="amin")
+        # one place more than there are cells, for what leaves the frame
+        target = torch.where(inside, y * width + x, height * width)
+        places = ages.new_full((height * width + 1,), self._held_back + 1)
+        places.scatter_reduce_(0, target, self._older(ages[rows, columns]), reduce="amin")
+        moved = places[:-1].view(height, width)
         return _extreme3(_extreme3(moved, torch.minimum), torch.maximum)
+
+    def _carried_cells(self, ages: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows and columns of cells, with all whose age counts one frame further; all, where asking means waiting."""
+        if ages.device.type == "cpu":
+            rows, columns = (ages < self._held_back).nonzero(as_tuple=True)
+            return rows, columns
+        every = torch.arange(ages.numel(), device=ages.device)
+        return every // ages.shape[1], every % ages.shape[1]
 
 
 def dilate_with_motion(mask: Tensor, flow: Tensor, factor: float) -> Tensor:

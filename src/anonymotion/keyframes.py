@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anonymotion.continuity import cell_flow, cell_size, to_cells, whole_steps
-from anonymotion.presets import AUTO
+from anonymotion.presets import AUTO, Settings
 
 # The furthest that `auto` goes, a third of a second of most videos, and where it begins.
 LONGEST, FIRST = 8, 4
@@ -40,6 +40,11 @@ _FAST, _FAST_IN_MASK = 0.95, 0.9
 # cells there; so much of the frame (in percent) may be new since the last matched one.
 _DIFFERS = 20.0
 _NOVELTY_LIMIT_PERCENT = 0.5
+
+
+def held_back(settings: Settings) -> int:
+    """How many frames a run holds back at most: what is found in them may be hidden in the ones before."""
+    return max(settings.look_ahead, LONGEST if settings.every == AUTO and settings.look_ahead else 0)
 
 
 class KeyFrames:

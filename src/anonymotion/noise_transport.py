@@ -19,8 +19,9 @@ Not here: values and randomness (noise), how flow is found (flow).
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -42,6 +43,10 @@ Floats = NDArray[np.float32]
 
 class Transport(ABC):
     """Moves fields over frames of (H, W), for one run."""
+
+    def copy(self) -> Self:
+        """Another one, which goes on from here; what a step changes must not be shared with it."""
+        return copy.copy(self)
 
     @abstractmethod
     def step(self, flow: Tensor) -> Tensor:
@@ -84,7 +89,7 @@ def to_pixels(grains: Tensor, side: int, size_hw: tuple[int, int]) -> Tensor:
 
 
 class TensorTransport(Transport):
-    """See `Transport`: for tensors on `device`."""
+    """See `Transport`: for tensors on `device`, which it never waits for.  A step replaces its tensors."""
 
     def __init__(self, size_hw: tuple[int, int], grain: int, device: torch.device) -> None:
         self._size_hw, self._grain = size_hw, grain
@@ -114,7 +119,7 @@ class TensorTransport(Transport):
 
     def lay(self, field: Tensor, fresh: Tensor, values: Tensor) -> None:
         """See Transport.lay."""
-        values[fresh] = field[fresh]
+        torch.where(fresh[..., None], field, values, out=values)
 
     def _inside(self, positions: Tensor) -> Tensor:
         """The nearest pixels of the frame, for (2, H, W) whole positions as (x, y)."""
@@ -185,6 +190,12 @@ class CPUTransport(Transport):
         self._pixels = torch.arange(height * width, dtype=torch.int32)
         self._owner = torch.zeros_like(self._pixels)
         self._best = np.zeros(height * width, np.int64)
+
+    def copy(self) -> Self:
+        """See Transport.copy: all else is written anew in each step, or replaced."""
+        other = super().copy()
+        other._remainder = self._remainder.copy()
+        return other
 
     def step(self, flow: Tensor) -> Tensor:
         """See Transport.step."""

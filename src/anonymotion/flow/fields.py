@@ -8,6 +8,7 @@ Not here: how flow is estimated (estimators), what is moved along it (noise, mas
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -22,13 +23,24 @@ OCCLUSION_SQUARE_PIXELS = 0.5
 
 
 class FlowEstimator(Protocol):
-    """A way to estimate optical flow between two frames."""
+    """A way to estimate optical flow between two frames, or along a row of them."""
 
     name: str
 
     def between(self, current: Tensor, previous: Tensor) -> Tensor:
         """Flow from `current` to `previous`, both (H, W, 3) uint8 RGB: (2, H, W) float32 pixels, (dx, dy)."""
         ...
+
+    def over(self, frames: Tensor) -> Tensor:
+        """The same of each frame but the first to the one before it: (T + 1, H, W, 3) uint8 -> (T, 2, H, W).
+
+        T is at least 1.  Here pair by pair; what gains by working on all at once has its own.
+        """
+        return torch.stack([self.between(now, before) for before, now in pairwise(frames)])
+
+    def working_bytes(self, size_hw: tuple[int, int], pairs: int) -> int:
+        """About how much memory of the device `over` needs besides what it is given and gives, for frames of (H, W)."""
+        return 0
 
 
 def flow_to_previous(estimator: FlowEstimator, frames: Tensor, previous: Tensor | None) -> Tensor:
@@ -37,15 +49,14 @@ def flow_to_previous(estimator: FlowEstimator, frames: Tensor, previous: Tensor 
     `previous` is the last frame of the chunk before, or None at the start: then the first flow is zero.
     Raises FlowError if a value is not finite: hidden pixels would land anywhere.
     """
-    flows = []
-    for frame in frames:
-        if previous is None:
-            flow = torch.zeros(2, *frame.shape[:2], device=frame.device)
-        else:
-            flow = estimator.between(frame, previous)
-        flows.append(check_flow(flow, (frame.shape[0], frame.shape[1]), estimator.name))
-        previous = frame
-    return torch.stack(flows)
+    size_hw = (frames.shape[1], frames.shape[2])
+    row = frames if previous is None else torch.cat((previous[None], frames))
+    flows = torch.zeros(0, 2, *size_hw, device=frames.device)
+    if len(row) > 1:
+        flows = check_flow(estimator.over(row), size_hw, estimator.name, len(row) - 1)
+    if previous is None:
+        flows = torch.cat((flows.new_zeros(1, 2, *size_hw), flows))
+    return flows
 
 
 def flow_and_occlusion(estimator: FlowEstimator, current: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,11 +94,12 @@ def occlusion(forward: Tensor, backward: Tensor) -> Tensor:
     return ~returns
 
 
-def check_flow(flow: Tensor, size_hw: tuple[int, int], name: str) -> Tensor:
-    """Return `flow` if it is finite and (2, H, W); raise FlowError otherwise."""
-    if flow.shape != (2, *size_hw):
-        raise FlowError(f"{name} gave a flow of shape {tuple(flow.shape)} for a frame of {size_hw}: expected (2, H, W)")
-    # the extremes of what holds a NaN are NaN
+def check_flow(flow: Tensor, size_hw: tuple[int, int], name: str, count: int | None = None) -> Tensor:
+    """Return `flow` if it is finite and (2, H, W), or of so many frames (count, 2, H, W); raise FlowError otherwise."""
+    expected = (2, *size_hw) if count is None else (count, 2, *size_hw)
+    if flow.shape != expected:
+        raise FlowError(f"{name} gave a flow of shape {tuple(flow.shape)} for frames of {size_hw}: expected {expected}")
+    # the extremes of what holds a NaN are NaN; one look at all frames, as a look waits for the device
     if flow.numel() and not torch.isfinite(torch.stack(flow.aminmax())).all():
         raise FlowError(f"{name} gave a flow that is not finite: try another --flow, or report the clip")
     return flow
@@ -119,12 +131,13 @@ def sample_at(field: Tensor, positions: Tensor) -> Tensor:
 
 
 def resize_flow(flow: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """`flow`, (2, h, w) pixels of its own size, for the same picture at (H, W): (2, H, W) pixels of that size.
+    """`flow`, (..., 2, h, w) pixels of its own size, for the same pictures at (H, W): (..., 2, H, W) pixels of that.
 
     Positions follow the half-pixel rule, and lengths the exact ratios W / w and H / h (after rounding these are not
     the factor that was asked for), so a constant shift stays constant and a zero flow zero.
     """
     height, width = flow.shape[-2:]
-    resized = torch.nn.functional.interpolate(flow[None], size=size_hw, mode="bilinear", align_corners=False)[0]
+    planes = flow.reshape(-1, 2, height, width)
+    resized = torch.nn.functional.interpolate(planes, size=size_hw, mode="bilinear", align_corners=False)
     ratios = torch.tensor([size_hw[1] / width, size_hw[0] / height], dtype=flow.dtype, device=flow.device)
-    return resized * ratios[:, None, None]
+    return (resized * ratios[:, None, None]).reshape(*flow.shape[:-2], *size_hw)

@@ -174,7 +174,7 @@ def weighed(maps: Maps, library: TemplateLibrary, attributes: Sequence[str], set
     return inhabited(torch.stack(planes, dim=1), maps.sure, bound_of(library, attributes))
 
 
-class _KeptFlow:
+class _KeptFlow(FlowEstimator):
     """The flows of a video, one after the other."""
 
     def __init__(self, name: str, flow: Tensor) -> None:
