@@ -1,8 +1,8 @@
 """How many frames are in work at a time: as many as pay, and no more than `--max-memory` has room for.
 
-A run holds several chunks at once (scheduler), and what `look_ahead` and `every` hold back; everything in them is as large as the
-frames are.  So the largest chunk follows from the size of the frames before any of them is touched.  Where memory runs
-out nevertheless, what did not fit is done again in halves (`device.in_parts`).
+A run holds several chunks at once (scheduler), and what `look_ahead` and `every` hold back; everything in them is as
+large as the frames are.  So the largest chunk follows from the size of the frames before any of them is touched.
+Where memory runs out nevertheless, what did not fit is done again in halves (`device.in_parts`).
 
 The numbers are estimates, on the safe side: what PyTorch's allocator keeps for later use and what OpenVINO holds inside
 is not known exactly.  The same frames and settings always give the same chunks.
