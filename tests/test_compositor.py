@@ -59,6 +59,17 @@ def test_a_picture_of_four_by_four() -> None:
         assert output[0, :, :, channel].tolist() == expected
 
 
+@given(st.integers(0, 2**32), st.floats(0, 0.5))
+def test_a_mask_with_a_rim_gives_the_bits_of_the_plain_equation(seed: int, soft: float) -> None:
+    """Where most weights are 0 or 1, copies take the place of the equation; noise may also lie beyond 0..255."""
+    frames, weights, noise = scene(seed, (3, 13, 17))
+    where = torch.rand(weights.shape, generator=torch.Generator().manual_seed(seed))
+    alpha = torch.where(where < soft, weights, (where > 0.75).float())
+    noise = torch.where(where[..., None] > 0.9, (noise * 1.2 - 20).mul(2).round() / 2, noise)
+    plain = torch.lerp(frames.float(), noise, alpha[..., None]).round().clamp(0, 255).to(torch.uint8)
+    assert torch.equal(composite(frames, alpha, noise), plain)
+
+
 def test_the_inputs_are_not_changed() -> None:
     frames, alpha, noise = scene(2)
     kept = [tensor.clone() for tensor in (frames, alpha, noise)]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
-from anonymotion.masks import dilate, share, soft_rim, threshold_union
+from anonymotion.masks import dilate, reached_shares, share, soft_rim, threshold_union
 
 SIZES = st.tuples(st.just(1), st.integers(1, 12), st.integers(1, 12))
 
@@ -144,6 +144,24 @@ def test_share_counts_each_frame() -> None:
     assert share(mask).tolist() == [1 / 16, 0.5]
 
 
+@given(MASKS, st.integers(0, 15))
+def test_dilate_is_the_maximum_over_a_square(mask: Tensor, radius: int) -> None:
+    grown = torch.nn.functional.max_pool2d(mask.float(), 2 * radius + 1, stride=1, padding=radius)
+    assert torch.equal(dilate(mask, radius), grown.bool())
+
+
+@given(MASKS, st.sampled_from([0, 1, 2, 7]))
+def test_soft_rim_is_the_mean_of_masks_grown_step_by_step(mask: Tensor, width: int) -> None:
+    mean = torch.stack([dilate(mask, radius) for radius in range(width + 1)]).float().sum(dim=0) / (width + 1)
+    assert torch.equal(soft_rim(mask, width), mean.masked_fill(mask, 1))
+
+
+def test_a_rim_of_more_steps_than_a_byte_counts() -> None:
+    mask = torch.zeros(1, 1, 400, dtype=torch.bool)
+    mask[..., 0] = True
+    assert torch.equal(soft_rim(mask, 300)[0, 0], (301 - torch.arange(400)).clamp(min=0) / 301)
+
+
 def test_union_and_shares_are_those_of_the_plain_formulas() -> None:
     random = torch.Generator().manual_seed(0)
     planes, thresholds = torch.rand(3, 4, 37, 53, generator=random), torch.tensor([0.9, 0.95, 0.99, 1.0])
@@ -151,3 +169,6 @@ def test_union_and_shares_are_those_of_the_plain_formulas() -> None:
     assert torch.equal(union, (planes >= thresholds[:, None, None]).any(dim=1))
     assert torch.equal(share(union), union.float().mean(dim=(1, 2)))
     assert not threshold_union(planes[:, :0], thresholds[:0]).any()
+    reached = (planes >= thresholds[:, None, None]).float().mean(dim=(2, 3))
+    assert torch.equal(reached_shares(planes, thresholds), reached)
+    assert reached_shares(planes[:, :0], thresholds[:0]).shape == (3, 0)

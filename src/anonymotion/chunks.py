@@ -110,7 +110,4 @@ def hidden_shares(chunk: HiddenChunk, settings: Settings, attributes: Sequence[s
     if settings.composite == "blend":
         return chunk.alpha.mean(dim=(1, 2)), chunk.saliency.mean(dim=(2, 3))
     thresholds = torch.tensor([settings.threshold[name] for name in attributes], device=chunk.saliency.device)
-    planes = zip(chunk.saliency.unbind(1), thresholds, strict=True)
-    reached = [masks.share(plane >= threshold) for plane, threshold in planes]
-    none = chunk.alpha.new_empty(len(chunk.alpha), 0)
-    return masks.share(chunk.alpha == 1), torch.stack(reached, dim=1) if reached else none
+    return masks.share(chunk.alpha == 1), masks.reached_shares(chunk.saliency, thresholds)

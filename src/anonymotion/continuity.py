@@ -26,14 +26,16 @@ Not here: one frame's mask and its growth by a fixed length (masks), flow (flow)
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from anonymotion.masks import dilate
+from anonymotion.noise_transport import to_pixels
 
 CELL_ROWS = 180
 
@@ -123,7 +125,8 @@ class Continuity:
             x, y = whole_steps(flow, self._taken)
             x.add_(torch.arange(width, device=x.device)).clamp_(0, width - 1)
             y.add_(torch.arange(height, device=y.device)[:, None]).clamp_(0, height - 1)
-            ages = self._older(self._newest.take(y * width + x))
+            places = y.mul_(width).add_(x).view(-1)
+            ages = self._older(self._newest.view(-1).index_select(0, places).view_as(mask))
         self._newest = ages.masked_fill_(mask, 0)
         self._taken += 1
         return ages
@@ -142,7 +145,7 @@ class Continuity:
                 self.held.appendleft(part.part(len(joined), count))
                 part = part.part(0, len(joined))
             cells = torch.stack(joined[:count])
-            done.append(part._replace(mask=part.mask | _to_pixels(cells, part.mask)))
+            done.append(part._replace(mask=_or_cells(part.mask, cells)))
             del joined[:count]
         return done
 
@@ -182,24 +185,23 @@ class Continuity:
     def _carried_back(self, ages: Tensor, flow: Tensor, number: int) -> Tensor:
         """Ages of frame `number`, (h, w), moved to the frame before it along the flow that points there."""
         height, width = ages.shape
-        rows, columns = self._carried_cells(ages)
-        x, y = whole_steps(flow[:, rows, columns], number)
-        x, y = x.add_(columns), y.add_(rows)
+        moved = torch.full_like(ages, self._held_back + 1)
+        places = self._carried_cells(ages)
+        x, y = whole_steps(flow.flatten(1).index_select(1, places), number)
+        x += places % width
+        y += places // width
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        # one place more than there are cells, for what leaves the frame
-        target = torch.where(inside, y * width + x, height * width)
-        places = ages.new_full((height * width + 1,), self._held_back + 1)
-        places.scatter_reduce_(0, target, self._older(ages[rows, columns]), reduce="amin")
-        moved = places[:-1].view(height, width)
-        return _extreme3(_extreme3(moved, torch.minimum), torch.maximum)
+        # what leaves the frame says what is there already
+        target = y.mul_(width).add_(x).where(inside, 0)
+        older = self._older(ages.view(-1).index_select(0, places)).masked_fill_(~inside, self._held_back + 1)
+        moved.view(-1).scatter_reduce_(0, target, older, reduce="amin")
+        return _without_specks(moved)
 
-    def _carried_cells(self, ages: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows and columns of cells, with all whose age counts one frame further; all, where asking means waiting."""
+    def _carried_cells(self, ages: Tensor) -> Tensor:
+        """Places of cells, flat, with all whose age counts one frame further; all, where asking means waiting."""
         if ages.device.type == "cpu":
-            rows, columns = (ages < self._held_back).nonzero(as_tuple=True)
-            return rows, columns
-        every = torch.arange(ages.numel(), device=ages.device)
-        return every // ages.shape[1], every % ages.shape[1]
+            return (ages < self._held_back).view(-1).nonzero()[:, 0]
+        return torch.arange(ages.numel(), device=ages.device)
 
 
 def dilate_with_motion(mask: Tensor, flow: Tensor, factor: float) -> Tensor:
@@ -219,7 +221,7 @@ def dilate_with_motion(mask: Tensor, flow: Tensor, factor: float) -> Tensor:
     # From the largest level down: each adds its cells and grows all so far by the distance to the next one.
     for level, below in zip(levels[::-1], [*levels[-2::-1], 0], strict=True):
         grown = dilate(grown | (wanted > (below or 0.5)), level - below)
-    return mask | _to_pixels(grown, mask)
+    return _or_cells(mask, grown)
 
 
 def cell_size(mask: Tensor) -> int:
@@ -231,16 +233,23 @@ def to_cells(mask: Tensor, size: int) -> Tensor:
     """Cells of (T, H, W) that have a set pixel: (T, h, w) bool, h = H / size rounded up."""
     if size == 1:
         return mask
+    if mask.device.type == "cpu":
+        return torch.stack([_cells_on_cpu(plane, size) for plane in mask])
     padded = F.pad(mask, (0, -mask.shape[2] % size, 0, -mask.shape[1] % size))
     rows = torch.stack([padded[:, k::size] for k in range(size)]).any(dim=0)
     return torch.stack([rows[:, :, k::size] for k in range(size)]).any(dim=0)
 
 
-def _to_pixels(cells: Tensor, like: Tensor) -> Tensor:
-    """The (T, H, W) pixels of cells, (T, h, w), for a mask of the shape of `like`."""
-    size = cell_size(like)
-    pixels = cells.repeat_interleave(size, dim=2).repeat_interleave(size, dim=1) if size > 1 else cells
-    return pixels[:, : like.shape[1], : like.shape[2]]
+def _cells_on_cpu(plane: Tensor, size: int) -> Tensor:
+    """See `to_cells`, for one frame, (H, W): the maximum over the pixels from each on, of which every `size`-th counts."""
+    spread = cv2.dilate(plane.numpy().view(np.uint8), np.ones((size, size), np.uint8), anchor=(0, 0))
+    return torch.from_numpy(spread[::size, ::size].astype(bool))
+
+
+def _or_cells(mask: Tensor, cells: Tensor) -> Tensor:
+    """(T, H, W) bool with all pixels of cells, (T, h, w), set."""
+    size, size_hw = cell_size(mask), (mask.shape[1], mask.shape[2])
+    return torch.stack([plane | to_pixels(some, size, size_hw) for plane, some in zip(mask, cells, strict=True)])
 
 
 def cell_flow(flow: Tensor, size: int) -> Tensor:
@@ -256,13 +265,11 @@ def whole_steps(flow: Tensor, number: int) -> Tensor:
     return (flow + (0.5 + number * _GOLDEN) % 1).floor_().long()
 
 
-def _extreme3(plane: Tensor, how: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The least or the greatest of the 3x3 cells around each, (h, w); at the edges of those that are there."""
-    for axis in (0, 1):
-        length = plane.shape[axis] - 1
-        result = plane.clone()
-        behind, before = result.narrow(axis, 1, length), result.narrow(axis, 0, length)
-        behind.copy_(how(behind, plane.narrow(axis, 0, length)))
-        before.copy_(how(before, plane.narrow(axis, 1, length)))
-        plane = result
-    return plane
+def _without_specks(plane: Tensor) -> Tensor:
+    """(h, w) uint8, the least of the 3x3 cells around each and then the greatest, at edges of those that are there."""
+    if plane.device.type == "cpu":
+        return torch.from_numpy(cv2.morphologyEx(plane.numpy(), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
+    # what lies outside counts as nothing for either
+    values = plane[None, None].float()
+    least = -F.max_pool2d(-values, 3, stride=1, padding=1)
+    return F.max_pool2d(least, 3, stride=1, padding=1)[0, 0].to(torch.uint8)

@@ -33,8 +33,6 @@ from anonymotion.flow import source_positions
 # Distances are compared in this fraction of a pixel: a whole number, so that the nearest claim is always the same.
 _STEPS = 1024
 
-_NO_CLAIM = np.iinfo(np.int64).max
-
 # OpenCV addresses pixels with 16 bits.
 _LONGEST_CV2_SIDE = 32766
 
@@ -79,13 +77,8 @@ def to_pixels(grains: Tensor, side: int, size_hw: tuple[int, int]) -> Tensor:
     height, width = size_hw
     if grains.device.type != "cpu":
         return grains.repeat_interleave(side, 0).repeat_interleave(side, 1)[:height, :width].contiguous()
-    import cv2
-
-    size = (grains.shape[1] * side, grains.shape[0] * side)
-    array = grains.numpy().view(np.uint8) if grains.dtype == torch.bool else grains.numpy()
-    # not INTER_NEAREST, which takes its neighbour for the nearest at some sides
-    pixels = np.ascontiguousarray(cv2.resize(array, size, interpolation=cv2.INTER_NEAREST_EXACT)[:height, :width])
-    return torch.from_numpy(pixels.view(bool) if grains.dtype == torch.bool else pixels)
+    # columns first: whole rows are then copied at once
+    return torch.from_numpy(grains.numpy().repeat(side, axis=1)[:, :width].repeat(side, axis=0)[:height])
 
 
 class TensorTransport(Transport):
@@ -166,11 +159,11 @@ def _one_claim_per_source(index: Tensor, valid: Tensor, remainder: Tensor) -> Te
     best = torch.full_like(key, torch.iinfo(kind).max)
     source = index.flatten().long()
     best.scatter_reduce_(0, source, key, reduce="amin")
-    return (best.take(source) == key).reshape(index.shape)
+    return (best.index_select(0, source) == key).reshape(index.shape)
 
 
 class CPUTransport(Transport):
-    """See `Transport`: with OpenCV, and with a comparison of claims only where there are several.
+    """See `Transport`: with OpenCV and numpy, which need fewer passes over memory.
 
     Raises cv2.error if a side is longer than 32,766 pixels.
     """
@@ -187,9 +180,6 @@ class CPUTransport(Transport):
         # where each pixel's value comes from: x and y
         self._source = np.zeros((2, *size_hw), np.float32)
         self._granted = np.zeros(size_hw, np.float32)
-        self._pixels = torch.arange(height * width, dtype=torch.int32)
-        self._owner = torch.zeros_like(self._pixels)
-        self._best = np.zeros(height * width, np.int64)
 
     def copy(self) -> Self:
         """See Transport.copy: all else is written anew in each step, or replaced."""
@@ -200,8 +190,12 @@ class CPUTransport(Transport):
     def step(self, flow: Tensor) -> Tensor:
         """See Transport.step."""
         inside = self._advance(flow.numpy())
-        keeps = self._keeping(inside)
-        return torch.from_numpy(~keeps if self._grain == 1 else self._worn(keeps))
+        places = self._source[1].astype(np.int32)
+        places *= self._size_hw[1]
+        places += self._source[0].astype(np.int32)
+        keeps = torch.from_numpy(inside)
+        keeps &= _one_claim_per_source(torch.from_numpy(places), keeps, torch.from_numpy(self._remainder))
+        return ~keeps if self._grain == 1 else torch.from_numpy(self._worn(~inside))
 
     def carry(self, values: Tensor, into: Tensor) -> None:
         """See Transport.carry."""
@@ -216,64 +210,34 @@ class CPUTransport(Transport):
         for axis in (0, 1):
             near = np.add(flow[axis], np.float32(0.5), out=self._source[axis])
             np.add(np.floor(near, out=near), self._still[axis], out=near)
-            np.clip(near, 0, self._last[axis], out=near)
-        steps = [self._at(self._source, plane) for plane in self._remainder]
+        steps = [self._at(plane) for plane in self._remainder]
         inside = np.ones(self._size_hw, bool)
         for axis, step in enumerate(steps):
             step += flow[axis]
-            whole = self._source[axis]
-            np.floor(np.add(step, np.float32(0.5), out=whole), out=whole)
+            whole = np.add(step, np.float32(0.5), out=self._source[axis])
+            np.floor(whole, out=whole)
             np.subtract(step, whole, out=self._remainder[axis])
             whole += self._still[axis]
-            reached = np.clip(whole, 0, self._last[axis])
-            inside &= reached == whole
-            self._source[axis] = reached
+            inside &= whole >= 0
+            inside &= whole <= self._last[axis]
+            np.clip(whole, 0, self._last[axis], out=whole)
         return inside
 
-    def _at(self, source: Floats, plane: Floats) -> Floats:
-        """(H, W) `plane` at whole positions of the frame, (2, H, W)."""
-        found: Floats = self._cv2.remap(plane, *source, self._cv2.INTER_NEAREST)
+    def _at(self, plane: Floats) -> Floats:
+        """(H, W) `plane` where the values come from, or at the nearest pixel of the frame."""
+        found: Floats = self._cv2.remap(
+            plane, *self._source, self._cv2.INTER_NEAREST, borderMode=self._cv2.BORDER_REPLICATE
+        )
         return found
 
-    def _keeping(self, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """`inside`, (H, W), without the pixels that lose their claim, as in `_one_claim_per_source`."""
-        places = self._source[1].astype(np.int32)
-        places *= self._size_hw[1]
-        places += self._source[0].astype(np.int32)
-        index = torch.from_numpy(places.ravel())
-        # whoever does not find itself where it signed has a rival there; torch is the faster one here
-        self._owner.scatter_(0, index.long(), self._pixels)
-        outdone = index[self._owner.index_select(0, index) != self._pixels]
-        if not len(outdone):
-            return inside
-        disputed = torch.zeros(len(index), dtype=torch.bool)
-        disputed[outdone] = True
-        return self._settled(inside, places.ravel(), disputed.index_select(0, index).numpy())
-
-    def _settled(
-        self, inside: NDArray[np.bool_], index: NDArray[np.int32], disputed: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
-        """`inside` without those of the disputed claims, (H * W) bool, that another one is nearer."""
-        keeps = inside.ravel()
-        claims = np.flatnonzero(disputed)
-        sources = index[claims]
-        far = np.abs(self._remainder.reshape(2, -1)[:, claims]).max(axis=0)
-        key = (np.minimum(far, np.float32(1)) * np.float32(_STEPS)).astype(np.int64) * len(index) + claims
-        key[~keeps[claims]] = _NO_CLAIM
-        self._best[sources] = _NO_CLAIM
-        np.minimum.at(self._best, sources, key)
-        keeps[claims] &= self._best[sources] == key
-        return inside
-
-    def _worn(self, keeps: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """See TensorTransport._worn."""
+    def _worn(self, alone: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """See TensorTransport._worn; alone: (H, W), the pixels that keep no value for themselves."""
         height, width = self._size_hw
-        granted = self._at(self._source, self._granted)
-        granted += ~keeps
+        granted = self._at(self._granted)
+        granted += alone
         rows, columns = (np.arange(0, length, self._grain) for length in (height, width))
         sums = np.add.reduceat(np.add.reduceat(granted, rows, axis=0), columns, axis=1)
         pixels = np.outer(np.diff(rows, append=height), np.diff(columns, append=width))
         worn: NDArray[np.bool_] = to_pixels(torch.from_numpy(sums >= pixels), self._grain, self._size_hw).numpy()
-        granted[worn] = 0
-        self._granted = granted
+        self._granted = np.multiply(granted, ~worn, out=granted)
         return worn

@@ -28,7 +28,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 FLOWS = {
-    "dis": "dense inverse search, OpenCV's medium preset",
+    "dis": "dense inverse search, OpenCV's medium preset on smaller frames",
     "dis-fast": "dense inverse search, OpenCV's fast preset",
     "raft-small": "RAFT-small, as its authors trained it; downloaded if no --flow-weights are given",
     "raft-large": "RAFT-large, trained to Sintel as in the paper's code; downloaded if no --flow-weights are given",

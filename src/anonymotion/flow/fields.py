@@ -11,6 +11,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -138,6 +139,15 @@ def resize_flow(flow: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """
     height, width = flow.shape[-2:]
     planes = flow.reshape(-1, 2, height, width)
-    resized = torch.nn.functional.interpolate(planes, size=size_hw, mode="bilinear", align_corners=False)
-    ratios = torch.tensor([size_hw[1] / width, size_hw[0] / height], dtype=flow.dtype, device=flow.device)
-    return (resized * ratios[:, None, None]).reshape(*flow.shape[:-2], *size_hw)
+    ratios = (size_hw[1] / width, size_hw[0] / height)
+    if flow.device.type == "cpu":
+        import cv2
+
+        resized = torch.empty(len(planes), 2, *size_hw)
+        for fields, into in zip(planes.numpy(), resized.numpy(), strict=True):
+            for plane, ratio, target in zip(fields, ratios, into, strict=True):
+                cv2.resize(plane * np.float32(ratio), size_hw[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
+    else:
+        resized = torch.nn.functional.interpolate(planes, size=size_hw, mode="bilinear", align_corners=False)
+        resized *= torch.tensor(ratios, dtype=flow.dtype, device=flow.device)[:, None, None]
+    return resized.reshape(*flow.shape[:-2], *size_hw)
