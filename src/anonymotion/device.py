@@ -91,7 +91,7 @@ def memory_bytes(device: torch.device) -> float:
 
 
 def sent(frames: Sequence[Tensor], device: torch.device) -> Tensor:
-    """All of the tensors in one, on `device`."""
+    """All of the tensors in one, on `device`, which is not waited for."""
     import torch
 
     if device.type == "cpu" or frames[0].device.type != "cpu":

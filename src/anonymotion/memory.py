@@ -30,10 +30,10 @@ MAX_CHUNK_FRAMES_CUDA = 32
 # What a run takes there without `--max-memory`: other programs may be there too.
 CUDA_SHARE = 0.5
 
-# Interpreter, libraries and the network of the presets, before the first frame; on a graphics card its context.
-BASE_BYTES = {"cpu": 1_200_000_000, "cuda": 800_000_000}
+# Interpreter, libraries, and the networks of the presets as OpenVINO compiles them; on a graphics card its context.
+BASE_BYTES = {"cpu": 1_550_000_000, "cuda": 800_000_000}
 # Bytes per pixel that decoders and encoders hold: x264 looks ahead by tens of frames.  They run on the CPU.
-CODEC_BYTES = {"cpu": 400, "cuda": 0}
+CODEC_BYTES = {"cpu": 300, "cuda": 0}
 
 # Chunks alive at a time: one being searched, one waiting, one being covered, one waiting, one in the hands of whoever
 # asked for it; one more, of which a part is still held back, and the batch that is being decoded.

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anonymotion.device import sent
 from anonymotion.errors import SettingsError
 from anonymotion.flow import source_positions
 from anonymotion.noise_transport import make_transport, to_pixels
@@ -98,7 +99,8 @@ class NoiseField(ABC):
         self._first: Tensor | None = None
 
     def _draw(self, *shape: int) -> Tensor:
-        return (self._randomness.uniform(*shape, 3) * self._span + self._low).to(self._device)
+        values = self._randomness.uniform(*shape, 3) * self._span + self._low
+        return values if self._device.type == "cpu" else sent([values], self._device)[0]
 
     def copy(self) -> Self:
         """Another field, which goes on from here as this one would: for work that may have to be done again."""

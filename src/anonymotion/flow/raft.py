@@ -14,6 +14,7 @@ Not here: other estimators, frames resized first (estimators), what a flow means
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,9 @@ class RAFTFlow(FlowEstimator):
         self._device = device
         self._network = network.eval().requires_grad_(False).to(device)
         self._last: list[tuple[Tensor, Tensor]] = []  # the last frames, and their features
+        radius = self._network.corr_block.radius
+        steps = torch.arange(-radius, radius + 1, device=device).float()
+        self._around = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)
 
     def between(self, current: Tensor, previous: Tensor) -> Tensor:
         """Flow from `current` to `previous`; see FlowEstimator.between."""
@@ -127,7 +131,7 @@ class RAFTFlow(FlowEstimator):
         still = torch.stack(torch.meshgrid(columns, rows, indexing="xy")).float()
         flow = torch.zeros(len(images), *still.shape, device=images.device)
         for _ in range(self._iterations):
-            near = network.corr_block.index_pyramid(centroids_coords=still + flow)
+            near = _looked_up(network.corr_block.corr_pyramid, still + flow, self._around)
             hidden, change = network.update_block(hidden, context, near, flow)
             flow = flow + change
         network.corr_block.corr_pyramid = []  # as large as all else, and of no use to the next call
@@ -153,6 +157,24 @@ class RAFTFlow(FlowEstimator):
                 f"{self.name} needs {needed / 1e9:.1f} GB for frames of {size_hw[1]}x{size_hw[0]} pixels, more "
                 f"than the {memory / 1e9:.1f} GB of the machine: lower --flow-scale, or use --flow dis"
             )
+
+
+def _looked_up(pyramid: Sequence[Tensor], places: Tensor, around: Tensor) -> Tensor:
+    """What every level has around `places`, (T, 2, h, w) cells as (x, y): (T, C, h, w).
+
+    around: (n, n, 2).  As torchvision's `CorrBlock.index_pyramid`, which makes `around` anew each time, on the CPU: a
+    graphics card would be waited for after each update.
+    """
+    count, _, height, width = places.shape
+    centres = places.permute(0, 2, 3, 1).reshape(-1, 1, 1, 2)
+    found = []
+    for level in pyramid:
+        x, y = (centres + around).unbind(dim=-1)
+        rows, columns = level.shape[-2:]
+        where = torch.stack((2 * x / (columns - 1) - 1, 2 * y / (rows - 1) - 1), dim=-1)
+        found.append(F.grid_sample(level, where, align_corners=True).view(count, height, width, -1))
+        centres = centres / 2
+    return torch.cat(found, dim=-1).permute(0, 3, 1, 2).contiguous()
 
 
 def _padded(size_hw: tuple[int, int]) -> tuple[int, int]:
