@@ -241,7 +241,7 @@ def to_cells(mask: Tensor, size: int) -> Tensor:
 
 
 def _cells_on_cpu(plane: Tensor, size: int) -> Tensor:
-    """See `to_cells`, for one frame, (H, W): the maximum over the pixels from each on, of which every `size`-th counts."""
+    """See `to_cells`, for one frame, (H, W): the maximum of the pixels from each on; every `size`-th is a cell's."""
     spread = cv2.dilate(plane.numpy().view(np.uint8), np.ones((size, size), np.uint8), anchor=(0, 0))
     return torch.from_numpy(spread[::size, ::size].astype(bool))
 

@@ -25,7 +25,7 @@ def threshold_union(planes: Tensor, thresholds: Tensor) -> Tensor:
 
 def _at_a_time(frames: Tensor) -> tuple[Tensor, ...]:
     """The frames of (T, ...), one by one on a CPU, where what a frame needs then stays in its cache; else together."""
-    return frames.split(1 if frames.device.type == "cpu" else max(1, len(frames)))
+    return torch.split(frames, 1 if frames.device.type == "cpu" else max(1, len(frames)))
 
 
 def _reached(plane: Tensor, threshold: Tensor) -> Tensor:
