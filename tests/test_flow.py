@@ -284,13 +284,12 @@ def test_raft_looks_at_each_frame_once_and_finds_what_torchvisions_does(tmp_path
         assert sum(seen) == work
 
 
-@pytest.mark.parametrize("name", ["raft-small", "raft-large"])
-@pytest.mark.parametrize("at_once", [1, 2, 8])
+@pytest.mark.parametrize(("name", "at_once"), [("raft-small", 1), ("raft-small", 8), ("raft-large", 2)])
 def test_a_chunk_in_one_call_has_the_flows_of_its_pairs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu: torch.device, name: str, at_once: int
 ) -> None:
-    """In chunks of four and three, with as many pairs at once as a graphics card might take."""
-    frames = torch.stack([torch.from_numpy(patchwork((128, 136), seed=seed)) for seed in range(7)])
+    """In chunks of three and two, with as many pairs at once as a graphics card might take."""
+    frames = torch.stack([torch.from_numpy(patchwork((128, 136), seed=seed)) for seed in range(5)])
     weights = random_raft(tmp_path, name)
     network = getattr(optical_flow, name.replace("-", "_"))(weights=None).eval()
     network.load_state_dict(torch.load(weights, weights_only=True))
@@ -298,7 +297,7 @@ def test_a_chunk_in_one_call_has_the_flows_of_its_pairs(
     monkeypatch.setattr(RAFTFlow, "_pairs_at_once", lambda *_: at_once)
     seen: list[int] = []
     estimator._network.feature_encoder.register_forward_pre_hook(lambda _, images: seen.append(len(images[0])))
-    flows = [flow_to_previous(estimator, frames[:4], None), flow_to_previous(estimator, frames[4:], frames[3])]
+    flows = [flow_to_previous(estimator, frames[:3], None), flow_to_previous(estimator, frames[3:], frames[2])]
     assert sum(seen) == len(frames)
     assert max(seen) <= at_once
     pairs = [torchvisions(network, now, before) for before, now in pairwise(frames)]
