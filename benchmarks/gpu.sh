@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Everything about speed on a CUDA machine, in one JSON: benchmarks/gpu.sh [OUT.json]
+# pipeline: frames/s and stages beside their floors; reference: the published pipeline's work beside ours, both in
+# float32; reference-bf16: ours in bfloat16, which may differ by more; files: end to end.
 # Frames are generated on the device; end to end with files only where PyAV is installed.
 # DEVICE=cpu TINY=1 tries the script itself, in tiny sizes; PYTHON names the interpreter.
 set -euo pipefail
@@ -12,7 +14,8 @@ trap 'rm -rf "$scratch"' EXIT
 
 pipeline=(--device "$device") reference=(--device "$device" --frames 8 --repeat 3) files=(--device "$device" --frames 100)
 if [ -n "${TINY:-}" ]; then
-  pipeline+=(--sizes 96x64 --frames 3 --attributes hair --paper-size 96x64 --paper-frames 2 --paper-flow raft-small --short-side 32)
+  pipeline+=(--sizes 96x64 --frames 3 --attributes hair --paper-size 96x64 --paper-frames 3 --paper-flow raft-small)
+  pipeline+=(--short-side 32 --matrix 256 --copied 1000000 --strict-engines torch) # bfloat16 may be slow on a CPU
   reference=(--device "$device" --frames 1 --size 96x64 --short-side 32 --stride 8 --flow raft-small)
   files=(--device "$device" --frames 3 --sizes 96x64 --presets strict --attributes hair)
 fi
@@ -26,6 +29,7 @@ step() {
 }
 step pipeline "$here/device_speed.py" "${pipeline[@]}"
 step reference "$here/reference_cost.py" "${reference[@]}"
+step reference-bf16 "$here/reference_cost.py" "${reference[@]}" --engine torch-bf16 --limit 0.05
 if "$python" -c "import av" 2> "$scratch/no-av.log"; then
   step files "$here/speed.py" "${files[@]}"
 fi

@@ -55,20 +55,44 @@ def _raise(error: BaseException) -> Callable[[Any], Any]:
     return happen
 
 
+def _out_of_memory(at: int, patch: Patch, _: Path) -> None:
+    """From call number `at` on nothing is matched any more, in however few frames."""
+    inner, calls = matcher.Matcher._find, [0]
+
+    def limited(self: matcher.Matcher, frames: torch.Tensor) -> matcher.Matched:
+        calls[0] += 1
+        if calls[0] > at:
+            raise MemoryError
+        return inner(self, frames)
+
+    patch.setattr(matcher.Matcher, "_find", limited)
+
+
+def _on_flow(at: int, patch: Patch, spoil: Callable[[torch.Tensor, int], torch.Tensor]) -> None:
+    """Where flow number `at` (from 0) is estimated its chunk becomes `spoil(flows, its place in them)`."""
+    inner, seen = DISFlow.over, [0]
+
+    def wrapped(self: DISFlow, frames: torch.Tensor) -> torch.Tensor:
+        flows = inner(self, frames)
+        place, seen[0] = at - seen[0], seen[0] + len(flows)
+        return spoil(flows, place) if 0 <= place < len(flows) else flows
+
+    patch.setattr(DISFlow, "over", wrapped)
+
+
 def _flow(value: float) -> Injector:
     def inject(at: int, patch: Patch, _: Path) -> None:
-        def spoil(flow: torch.Tensor) -> torch.Tensor:
-            flow = flow.clone()
-            flow[..., 3, 5] = value
-            return flow
+        def spoil(flows: torch.Tensor, place: int) -> torch.Tensor:
+            flows[place, :, 3, 5] = value
+            return flows
 
-        _on_call(DISFlow, "between", at, patch, spoil)
+        _on_flow(at, patch, spoil)
 
     return inject
 
 
 def _flow_shape(at: int, patch: Patch, _: Path) -> None:
-    _on_call(DISFlow, "between", at, patch, lambda flow: flow[:, 1:])
+    _on_flow(at, patch, lambda flows, _: flows[:, :, 1:])
 
 
 def _mask(spoil: Callable[[torch.Tensor], Any]) -> Injector:
@@ -172,7 +196,7 @@ FAULTS: dict[str, Injector] = {
     "exception in a stage": lambda at, patch, _: _on_call(
         pipeline, "composite", at, patch, _raise(ZeroDivisionError("a defect"))
     ),
-    "out of memory": lambda at, patch, _: _on_call(matcher.Matcher, "find", at, patch, _raise(MemoryError())),
+    "out of memory": _out_of_memory,
     "disk full": _disk_full,
     "a link appears at the target": _during(_link_appears),
     "a file appears at the target": _during(lambda output: output.write_text("precious") and None),

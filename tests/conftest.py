@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from tiny import SIZE, TINY, TINY_ENTRY, moving, patchwork, tiny_backbone, tiny_library
 
 from anonymotion.backbone import Backbone
@@ -17,6 +18,10 @@ from anonymotion.registry import BACKBONES
 from anonymotion.templates import TemplateLibrary
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+# How long an example takes says how busy the machine is, and nothing about what is tested.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Two threads: the suite shares its machine, and small tensors gain nothing from more.
 torch.set_num_threads(2)

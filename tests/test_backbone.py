@@ -16,6 +16,7 @@ from anonymotion.backbone import (
     Backbone,
     PatchFeatures,
     PatchGrid,
+    projected,
 )
 from anonymotion.errors import SettingsError, UnsupportedInputError
 from anonymotion.registry import BACKBONES, FACETS, BackboneEntry, FeatureSpec
@@ -276,3 +277,12 @@ def test_hair_of_one_person_is_found_on_top_of_another_persons_head(
     assert y < eyes < lips
     assert similarity.max() > 0.3
     assert similarity.max() > similarity.median() + 0.3
+
+
+@pytest.mark.parametrize("stride", [14, 5])
+def test_a_product_of_matrices_projects_patches_as_a_convolution_does(stride: int) -> None:
+    network = tiny_network().requires_grad_(False)
+    pixels = torch.randn(2, 3, 56, 70, generator=torch.Generator().manual_seed(0))
+    one, other = (projected(pixels, network.patch_embed.proj, stride, by_product=by) for by in (False, True))
+    assert one.shape == other.shape
+    assert torch.allclose(one, other, atol=1e-4 * float(one.abs().max()))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny import TINY_SETTINGS, nine_attributes, patchwork
 from torch import Tensor
@@ -54,7 +54,6 @@ def test_squares_lie_around_islands_the_tallest_first() -> None:
     assert {square.side for square in squares(dots)} == {LEAST_SIDE}
 
 
-@settings(deadline=None)  # the first calls of an operation take longer
 @given(PLACES)
 def test_an_enlarged_square_shows_what_lies_there_and_the_edge_beyond_the_border(square: Square) -> None:
     picture = ramp(50, 60)
@@ -70,7 +69,6 @@ def test_an_enlarged_square_shows_what_lies_there_and_the_edge_beyond_the_border
         assert (got - expected)[inside].abs().max() <= 1 if inside.any() else True
 
 
-@settings(deadline=None)
 @given(PLACES, st.integers(0, 3))
 def test_what_is_put_back_replaces_the_square_and_nothing_else(square: Square, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

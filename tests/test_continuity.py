@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tiny import SIZE, TINY_SETTINGS, explained, moving, patchwork
 from torch import Tensor
 
-from anonymotion import pipeline
+from anonymotion import memory
 from anonymotion.backbone import Backbone
 from anonymotion.continuity import CELL_ROWS, Continuity, Found, dilate_with_motion
 from anonymotion.matcher import Matched, Matcher
@@ -188,7 +188,6 @@ STREAMS = st.tuples(st.integers(1, 9), st.integers(1, 7), st.integers(1, 7)).fla
 )
 
 
-@settings(deadline=None)
 @given(STREAMS, st.integers(0, 5), st.integers(1, 9))
 def test_nothing_that_was_found_is_given_up_and_chunks_do_not_matter(
     stream: tuple[Tensor, Tensor], look_ahead: int, chunk: int
@@ -253,7 +252,6 @@ def test_only_what_moves_grows() -> None:
     assert grown.sum() == 1 + 5 * 5 + 3 * 3
 
 
-@settings(deadline=None)
 @given(STREAMS.map(lambda pair: (pair[0].repeat(1, 20, 20), pair[1].repeat(1, 1, 20, 20))), st.floats(0, 4))
 def test_growth_keeps_the_mask_and_rises_with_the_factor(pair: tuple[Tensor, Tensor], factor: float) -> None:
     mask, flow = pair
@@ -333,7 +331,7 @@ def test_chunks_do_not_change_a_pixel(
 ) -> None:
     results = []
     for size in (1, 3, 8):
-        monkeypatch.setattr(pipeline, "MAX_CHUNK_FRAMES", size)
+        monkeypatch.setattr(memory, "MAX_CHUNK_FRAMES", size)
         results.append(explained(make(small, tiny, (4, 5), preset), frames))
     for other in results[1:]:
         for name in ("output", "alpha", "flow", "noise"):
@@ -351,7 +349,7 @@ def test_inputs_shorter_than_the_look_ahead_come_out_whole(
 
 
 def test_the_look_ahead_is_bounded(small: TemplateLibrary, tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "MAX_CHUNK_FRAMES", 2)
+    monkeypatch.setattr(memory, "MAX_CHUNK_FRAMES", 2)
     taken: list[int] = []
     endless = (taken.append(number) or np.full((*SIZE, 3), number % 256, np.uint8) for number in count())
     for number, image in enumerate(islice(make(small, tiny, tuple(range(99)), look_ahead=5).hide(endless), 20)):
@@ -370,7 +368,7 @@ def test_a_soft_blend_and_a_whole_frame_are_not_held_back(
     for hider in (make(small, tiny, (5,), "paper-debiased", look_ahead=3), whole):
         taken: list[int] = []
         next(hider.hide(taken.append(0) or frame for frame in frames))
-        assert len(taken) == pipeline.MAX_CHUNK_FRAMES
+        assert len(taken) == memory.MAX_CHUNK_FRAMES
 
 
 def test_a_comparison_method_covers_the_joined_mask(
@@ -379,3 +377,22 @@ def test_a_comparison_method_covers_the_joined_mask(
     got = explained(make(small, tiny, (5, 6, 7), method="black"), frames)
     assert torch.equal(got.alpha, explained(make(small, tiny, (5, 6, 7)), frames).alpha)
     assert all(not got.output[t][truth(t)].any() for t in range(len(frames)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_where_all_cells_are_carried_the_masks_are_the_same(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a graphics card, which is not asked which of them count."""
+    generator = torch.Generator().manual_seed(seed)
+    masks = torch.rand(9, 30, 40, generator=generator) > 0.97
+    flow = 4 * torch.randn(9, 2, 30, 40, generator=generator)
+    frames, searched = torch.zeros(9, 30, 40, 3, dtype=torch.uint8), torch.ones(9, dtype=torch.bool)
+    found = Found(frames, torch.zeros(9, 0, 30, 40), flow, masks, searched)
+    results = []
+    for every in (False, True):
+        if every:
+            cells = torch.arange(30 * 40)
+            monkeypatch.setattr(Continuity, "_carried_cells", lambda *_, cells=cells: (cells // 40, cells % 40))
+        joined = Continuity(2)
+        results.append(torch.cat([part.mask for part in (*joined.push(found), *joined.flush())]))
+    assert torch.equal(*results)
+    assert results[0].float().mean() > masks.float().mean()

@@ -31,7 +31,7 @@ from bad_days import FAULTS, SIGNALS, inject
 from synthetic import make_clip
 from tiny import TINY_SETTINGS, tiny_library
 
-from anonymotion import pipeline
+from anonymotion import memory
 from anonymotion import target as target_module
 from anonymotion.backbone import Backbone
 from anonymotion.errors import AnonymotionError
@@ -55,7 +55,7 @@ def test_a_fault_leaves_nothing(
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    monkeypatch.setattr(pipeline, "MAX_CHUNK_FRAMES", 2)
+    monkeypatch.setattr(memory, "MAX_CHUNK_FRAMES", 2)
     if not unnamed:  # as on systems without files that have no name
         monkeypatch.setattr(target_module, "open_unnamed", lambda path: None)
     library = tiny_library(tmp_path / "library")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anonymotion.device import DEVICE_CHOICES, choose_device, is_out_of_memory
+from anonymotion.device import DEVICE_CHOICES, choose_device, is_out_of_memory, memory_bytes
 from anonymotion.errors import DeviceError, SettingsError
 
 
@@ -50,6 +50,8 @@ def test_another_word_is_refused_with_the_known_ones(word: str) -> None:
         (MemoryError(), True),
         (torch.OutOfMemoryError("CUDA out of memory"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (Exception("OpenCV: Failed to allocate 9 bytes in function 'OutOfMemoryError'"), True),
         (RuntimeError("shapes differ"), False),
         (ValueError("no"), False),
@@ -57,3 +59,7 @@ def test_another_word_is_refused_with_the_known_ones(word: str) -> None:
 )
 def test_memory_that_ran_out_is_recognised(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) == expected
+
+
+def test_the_memory_of_this_machine_is_known_or_no_limit() -> None:
+    assert memory_bytes(torch.device("cpu")) > 2**28

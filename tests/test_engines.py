@@ -22,8 +22,9 @@ from anonymotion.blocks import TorchEngine, Wanted
 from anonymotion.descriptor_cache import user_cache_folder
 from anonymotion.doctor import _engine
 from anonymotion.errors import DeviceError, MissingDependencyError, SettingsError
+from anonymotion.networks import create
 from anonymotion.pipeline import Hider
-from anonymotion.registry import ENGINES, FACETS, FeatureSpec
+from anonymotion.registry import ENGINES, FACETS, FeatureSpec, backbone_entry
 from anonymotion.run import hide_video
 from anonymotion.sample import make_sample
 from anonymotion.templates import TemplateLibrary
@@ -130,6 +131,79 @@ def test_a_backbone_gives_the_same_with_every_engine(
     assert tiny.exact() is tiny
 
 
+# bfloat16 by torch
+
+
+@pytest.mark.parametrize("cells", [1, 16, 45])
+def test_bfloat16_is_near_and_comes_back_as_float32(cells: int) -> None:
+    network, batch = tiny_network(), tokens(2, cells)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    one = TorchEngine(network, bfloat16=True)
+    found, expected = (which.run(batch, EVERYTHING, None) for which in (one, TorchEngine(network)))
+    for own, right in zip(found, expected, strict=True):
+        assert own.dtype == torch.float32
+        assert own.shape == right.shape
+        assert cosine(own, right) > 0.999
+        assert not torch.equal(own, right)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_what_blocks_add_up_is_not_rounded_to_bfloat16() -> None:
+    """In bfloat16 1000 + 0.125 is 1000."""
+    network: Any = tiny_network()
+    for block in network.blocks:
+        for parameter in (*block.attn.parameters(), *block.mlp.parameters()):
+            torch.nn.init.zeros_(parameter)
+        torch.nn.init.constant_(block.mlp.fc2.bias, 0.125)
+    batch = torch.full((1, 4, TINY_WIDTH), 1000.0)
+    (found,) = TorchEngine(network, bfloat16=True).run(batch, ((TINY_DEPTH - 1, "token"),), None)
+    assert torch.equal(found, torch.full((1, 3, TINY_WIDTH), 1000 + TINY_DEPTH * 0.125))
+
+
+def test_attention_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fused(*_: Any, **__: Any) -> None:
+        raise RuntimeError("fused")
+
+    one = TorchEngine(tiny_network(), bfloat16=True)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", fused)
+    with pytest.raises(RuntimeError, match="fused"):
+        one.run(tokens(), ((1, "key"),), None)
+
+
+def test_what_is_kept_of_a_library_is_float32s_whatever_runs(tiny: Backbone) -> None:
+    low = Backbone(TINY, tiny._network, 14, tiny.fingerprint, CPU, TorchEngine(tiny._network, bfloat16=True))
+    assert low.exact() is not low
+    assert low.exact().engine.name == "torch"
+    batch = torch.randint(0, 256, (1, 60, 80, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    spec = FeatureSpec(TINY, 2, "key", 14, 56)
+    expected = tiny.extract(batch, [spec])[spec].descriptors
+    assert torch.equal(low.exact().extract(batch, [spec])[spec].descriptors, expected)
+    assert not torch.equal(low.extract(batch, [spec])[spec].descriptors, expected)
+
+
+def test_keys_turned_by_position_can_be_bfloat16() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network: Any = create(backbone_entry("dinov3-vits16")).eval()
+        batch = torch.randn(1, network.num_prefix_tokens + 6, network.embed_dim)
+    rotary = network.rope.get_embed(shape=(2, 3))
+    wanted: Wanted = ((1, "key"), (2, "token"))
+    found, right = (TorchEngine(network, bfloat16=low).run(batch, wanted, rotary) for low in (True, False))
+    for own, expected in zip(found, right, strict=True):
+        assert cosine(own, expected) > 0.999
+
+
+@pytest.mark.gpu
+def test_on_a_graphics_card_both_precisions_are_the_processors() -> None:
+    network = tiny_network()
+    expected = TorchEngine(network).run(tokens(2, 45), EVERYTHING, None)
+    network = network.cuda()
+    for low, least in ((False, 0.999999), (True, 0.999)):
+        found = TorchEngine(network, bfloat16=low).run(tokens(2, 45).cuda(), EVERYTHING, None)
+        for own, right in zip(found, expected, strict=True):
+            assert cosine(own.cpu(), right) > least
+
+
 # The cache
 
 
@@ -209,8 +283,19 @@ def test_auto_takes_openvino_on_a_cpu_in_the_precision_that_it_computes_with(
         choose_engine("openvino-bf16", CPU, TINY)
 
 
+@pytest.mark.parametrize(("able", "expected"), [(True, "torch-bf16"), (False, "torch")])
+def test_auto_takes_bfloat16_on_a_graphics_card_that_computes_with_it(
+    monkeypatch: pytest.MonkeyPatch, able: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able)
+    choice = choose_engine("auto", torch.device("cuda"), TINY)
+    assert choice.name == expected
+    assert "bfloat16" in choice.reason
+    assert choose_engine("torch", torch.device("cuda"), TINY).name == "torch"
+    assert choose_engine("torch-bf16", CPU, TINY).name == "torch-bf16"
+
+
 def test_auto_takes_torch_where_openvino_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_engine("auto", torch.device("cuda"), TINY).name == "torch"
     assert choose_engine("auto", CPU, "dinov3-vits16").name == "torch"
     monkeypatch.setattr(backbone_openvino, "find_spec", lambda _: None)
     choice = choose_engine("auto", CPU, TINY)
@@ -263,14 +348,16 @@ def planes_mask(hider: Hider, image: np.ndarray) -> torch.Tensor:
 
 
 def real_engines() -> list[str]:
-    names = ["openvino", "openvino-bf16"]
+    names = ["torch-bf16", "openvino", "openvino-bf16"]
     if backbone_openvino.find_spec("openvino") is None or not backbone_openvino.computes_bf16():
         names.remove("openvino-bf16")
     return names
 
 
 @pytest.mark.parametrize("name", real_engines())
-def test_descriptors_and_masks_of_real_pictures_are_torchs(openvino: Any, name: str, library: TemplateLibrary) -> None:
+def test_descriptors_and_masks_of_real_pictures_are_torchs(name: str, library: TemplateLibrary) -> None:
+    if name.startswith("openvino"):
+        pytest.importorskip("openvino")
     hiders = {which: Hider("face,hair,torso,hand", engine=which) for which in ("torch", name)}
     both = either = 0
     for picture in ("astronaut",):

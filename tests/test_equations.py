@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import TINY_SETTINGS, moving, patchwork, tiny_library
 
-from anonymotion import pipeline
+from anonymotion import memory
 from anonymotion.backbone import Backbone
 from anonymotion.pipeline import Hider
 from anonymotion.templates import TemplateLibrary
@@ -80,7 +80,7 @@ def _sample(plane: np.ndarray, y: float, x: float) -> float:
 
 
 def test_the_equations_with_a_random_network(tmp_path: Path, tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "MAX_CHUNK_FRAMES", 2)
+    monkeypatch.setattr(memory, "MAX_CHUNK_FRAMES", 2)
     frames = moving(patchwork((100, 130), seed=5), 5, (56, 70), (3, 2))
     hider = Hider(
         ["hair", "torso"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 import torch
 from scipy import ndimage
 from tiny import TINY_SETTINGS, moving, patchwork, tiny_library
+from torchvision.models import optical_flow
 from torchvision.models.optical_flow import raft_small
 
 from anonymotion.backbone import Backbone
 from anonymotion.errors import AnonymotionError, FlowError, SettingsError, WeightsError
-from anonymotion.flow import BUILDERS, FlowEstimator, estimators, flow_to_previous, load_flow, source_positions
-from anonymotion.flow.estimators import DISFlow, RAFTFlow, ResizedFlow
+from anonymotion.flow import BUILDERS, FlowEstimator, flow_to_previous, load_flow, raft, source_positions
+from anonymotion.flow.estimators import DISFlow, ResizedFlow
+from anonymotion.flow.raft import RAFTFlow
 from anonymotion.pipeline import Hider
 from anonymotion.presets import Settings
 from anonymotion.registry import FLOWS
@@ -35,7 +38,7 @@ def shifted(step_xy: tuple[int, int], count: int = 2, size_hw: tuple[int, int] =
     return torch.from_numpy(np.stack(moving(wide, count, size_hw, step_xy)))
 
 
-class Constant:
+class Constant(FlowEstimator):
     """An estimator that notes what it was asked."""
 
     name = "constant"
@@ -188,8 +191,8 @@ def test_raft_small_recovers_the_shift_of_a_photograph(
 
 @pytest.mark.shared
 def test_raft_takes_frames_smaller_than_its_pyramid(shared: Path, cpu: torch.device) -> None:
-    raft = load_flow("raft-small", cpu, shared / "weights" / "raft_small.safetensors")
-    flow = flow_to_previous(raft, shifted((3, 0), size_hw=(60, 77)), None)[1]
+    estimator = load_flow("raft-small", cpu, shared / "weights" / "raft_small.safetensors")
+    flow = flow_to_previous(estimator, shifted((3, 0), size_hw=(60, 77)), None)[1]
     assert flow.shape == (2, 60, 77)
     assert float(flow[0].median()) == pytest.approx(-3, abs=0.5)
 
@@ -239,41 +242,113 @@ def test_a_frame_that_becomes_too_small_is_an_error_in_one_line(cpu: torch.devic
         load_flow("dis", cpu, scale=0.1).between(*shifted((0, 0), size_hw=(60, 80)))
 
 
-def random_raft(folder: Path) -> Path:
-    """A file of random weights that fit RAFT-small."""
+def random_raft(folder: Path, name: str = "raft-small") -> Path:
+    """A file of random weights that fit RAFT."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        torch.save(raft_small(weights=None).state_dict(), folder / "random.pth")
+        network = getattr(optical_flow, name.replace("-", "_"))(weights=None)
+        torch.save(network.state_dict(), folder / "random.pth")
     return folder / "random.pth"
 
 
 def test_raft_makes_as_many_updates_as_asked_for(tmp_path: Path, cpu: torch.device) -> None:
-    asked: list[int] = []
     frames = shifted((1, 0), size_hw=(40, 50))
     for iterations in (1, 3):
-        raft = RAFTFlow("raft-small", random_raft(tmp_path), cpu, iterations)
-        raft._network.register_forward_pre_hook(
-            lambda _, __, named: asked.append(named["num_flow_updates"]), with_kwargs=True
-        )
-        assert raft.between(*frames).shape == (2, 40, 50)
-    assert asked == [1, 3]
+        estimator = RAFTFlow("raft-small", random_raft(tmp_path), cpu, iterations)
+        updates: list[int] = []
+        estimator._network.update_block.register_forward_pre_hook(lambda *_, updates=updates: updates.append(1))
+        assert estimator.between(*frames).shape == (2, 40, 50)
+        assert len(updates) == iterations
+
+
+def torchvisions(network: torch.nn.Module, current: torch.Tensor, previous: torch.Tensor) -> torch.Tensor:
+    """The flow by torchvision's own pass, from scratch."""
+    with torch.inference_mode():
+        batch = [frame.permute(2, 0, 1)[None].float() / 127.5 - 1 for frame in (current, previous)]
+        flow: torch.Tensor = network(*batch, num_flow_updates=3)[-1][0]
+    return flow
 
 
 def test_raft_looks_at_each_frame_once_and_finds_what_torchvisions_does(tmp_path: Path, cpu: torch.device) -> None:
     frames = [torch.from_numpy(patchwork((136, 144), seed=seed)) for seed in range(4)]
     network = raft_small(weights=None).eval()
     network.load_state_dict(torch.load(random_raft(tmp_path), weights_only=True))
-    raft = RAFTFlow("raft-small", random_raft(tmp_path), cpu, 3)
+    estimator = RAFTFlow("raft-small", random_raft(tmp_path), cpu, 3)
     seen: list[int] = []
-    raft._network.feature_encoder.encoder.register_forward_pre_hook(lambda _, images: seen.append(len(images[0])))
+    estimator._network.feature_encoder.register_forward_pre_hook(lambda _, images: seen.append(len(images[0])))
     pairs = [(1, 0), (2, 1), (1, 2), (3, 2), (0, 3)]
     expected_work = [2, 3, 3, 4, 5]  # the last pair's first frame was forgotten
     for (current, previous), work in zip(pairs, expected_work, strict=True):
-        with torch.inference_mode():
-            batch = [frames[k].permute(2, 0, 1)[None].float() / 127.5 - 1 for k in (current, previous)]
-            expected = network(*batch, num_flow_updates=3)[-1][0]
-        assert torch.allclose(raft.between(frames[current], frames[previous]), expected, atol=1e-4)
+        expected = torchvisions(network, frames[current], frames[previous])
+        assert torch.allclose(estimator.between(frames[current], frames[previous]), expected, atol=1e-4)
         assert sum(seen) == work
+
+
+@pytest.mark.parametrize(("name", "at_once"), [("raft-small", 1), ("raft-small", 8), ("raft-large", 2)])
+def test_a_chunk_in_one_call_has_the_flows_of_its_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu: torch.device, name: str, at_once: int
+) -> None:
+    """In chunks of three and two, with as many pairs at once as a graphics card might take."""
+    frames = torch.stack([torch.from_numpy(patchwork((128, 136), seed=seed)) for seed in range(5)])
+    weights = random_raft(tmp_path, name)
+    network = getattr(optical_flow, name.replace("-", "_"))(weights=None).eval()
+    network.load_state_dict(torch.load(weights, weights_only=True))
+    estimator = RAFTFlow(name, weights, cpu, 3)
+    monkeypatch.setattr(RAFTFlow, "_pairs_at_once", lambda *_: at_once)
+    seen: list[int] = []
+    estimator._network.feature_encoder.register_forward_pre_hook(lambda _, images: seen.append(len(images[0])))
+    flows = [flow_to_previous(estimator, frames[:3], None), flow_to_previous(estimator, frames[3:], frames[2])]
+    assert sum(seen) == len(frames)
+    assert max(seen) <= at_once
+    pairs = [torchvisions(network, now, before) for before, now in pairwise(frames)]
+    assert torch.allclose(torch.cat(flows)[1:], torch.stack(pairs), atol=1e-3)
+    assert not torch.cat(flows)[0].any()
+    assert estimator._network.corr_block.corr_pyramid == []
+
+
+@pytest.mark.shared
+def test_a_chunk_in_one_call_has_the_flows_of_its_pairs_with_real_weights(
+    shared: Path, monkeypatch: pytest.MonkeyPatch, cpu: torch.device
+) -> None:
+    weights, frames = shared / "weights" / "raft_small.safetensors", shifted((3, -2), count=4, size_hw=(120, 133))
+    monkeypatch.setattr(RAFTFlow, "_pairs_at_once", lambda *_: 3)
+    flows = flow_to_previous(load_flow("raft-small", cpu, weights), frames, None)
+    for number, (before, now) in enumerate(pairwise(frames)):
+        pair = load_flow("raft-small", cpu, weights).between(now, before)
+        assert torch.allclose(flows[number + 1], pair, atol=1e-3)
+
+
+@pytest.mark.gpu
+def test_a_graphics_card_has_the_same_flows(tmp_path: Path, cpu: torch.device) -> None:
+    frames = torch.stack([torch.from_numpy(patchwork((128, 136), seed=seed)) for seed in range(4)])
+    flows = []
+    for device in (cpu, torch.device("cuda")):
+        estimator = RAFTFlow("raft-small", random_raft(tmp_path), device, 3)
+        flows.append(flow_to_previous(estimator, frames.to(device), None).cpu())
+    assert (flows[0] - flows[1]).abs().mean() < 0.02 * flows[0].abs().mean()
+
+
+def test_frames_are_resized_once_for_a_chunk(cpu: torch.device) -> None:
+    frames = shifted((4, 2), count=4)
+    estimator = load_flow("dis", cpu, scale=0.5)
+    flows = flow_to_previous(estimator, frames, None)
+    for number, (before, now) in enumerate(pairwise(frames)):
+        assert torch.equal(flows[number + 1], estimator.between(now, before))
+
+
+def test_what_a_chunk_needs_grows_with_its_pairs_up_to_what_is_done_at_once(tmp_path: Path, cpu: torch.device) -> None:
+    estimator = RAFTFlow("raft-small", random_raft(tmp_path), cpu, 1)
+    assert estimator.working_bytes((240, 320), 1) > raft._pyramid_bytes((240, 320))
+    frames_only = estimator.working_bytes((240, 320), 8) - estimator.working_bytes((240, 320), 1)
+    assert frames_only == raft.FRAME_BYTES * 7 * 240 * 320
+    on_a_card = RAFTFlow("raft-small", random_raft(tmp_path), cpu, 1)
+    on_a_card._device = torch.device("cuda")
+    assert on_a_card.working_bytes((240, 320), 8) > 7 * estimator.working_bytes((240, 320), 1)
+    more_frames = on_a_card.working_bytes((1088, 1920), 8) - on_a_card.working_bytes((1088, 1920), 1)
+    assert more_frames == raft.FRAME_BYTES * 7 * 1088 * 1920
+    scaled = ResizedFlow(estimator, 2)
+    assert scaled.working_bytes((120, 160), 1) > estimator.working_bytes((240, 320), 1)
+    assert load_flow("dis", cpu).working_bytes((240, 320), 8) == 0
 
 
 def test_settings_reach_the_estimator(
@@ -297,16 +372,12 @@ def test_the_default_is_the_published_number_of_updates() -> None:
 def test_frames_that_memory_cannot_hold_are_refused_before_the_system_kills(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu: torch.device
 ) -> None:
-    raft = RAFTFlow("raft-small", random_raft(tmp_path), cpu, 1)
+    estimator = RAFTFlow("raft-small", random_raft(tmp_path), cpu, 1)
     frames = shifted((1, 0), size_hw=(160, 240))
     needed = 4 * (20 * 30) ** 2 * 4 / 3
-    monkeypatch.setattr(estimators, "_memory_bytes", lambda _: needed - 1)
+    monkeypatch.setattr(raft, "memory_bytes", lambda _: needed - 1)
     with pytest.raises(FlowError, match=r"240x160.*--flow-scale") as caught:
-        raft.between(*frames)
+        estimator.between(*frames)
     assert "\n" not in str(caught.value)
-    monkeypatch.setattr(estimators, "_memory_bytes", lambda _: needed)
-    assert raft.between(*frames).shape == (2, 160, 240)
-
-
-def test_the_memory_of_this_machine_is_known_or_no_limit(cpu: torch.device) -> None:
-    assert estimators._memory_bytes(cpu) > 2**28
+    monkeypatch.setattr(raft, "memory_bytes", lambda _: needed)
+    assert estimator.between(*frames).shape == (2, 160, 240)

@@ -7,11 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymotion.errors import FlowError
-from anonymotion.flow import flow_and_occlusion, load_flow, occlusion, resize_flow, sample_at, source_positions
+from anonymotion.flow import (
+    FlowEstimator,
+    flow_and_occlusion,
+    load_flow,
+    occlusion,
+    resize_flow,
+    sample_at,
+    source_positions,
+)
 from anonymotion.templates import TemplateLibrary
 
 sizes = st.tuples(st.integers(1, 12), st.integers(1, 12))
@@ -38,7 +46,6 @@ def pattern(mask: torch.Tensor) -> list[str]:
 # Sampling
 
 
-@settings(deadline=None)
 @given(sizes, seeds)
 def test_a_field_at_its_own_pixels_is_itself(size_hw: tuple[int, int], seed: int) -> None:
     field = rough(size_hw, seed)
@@ -57,7 +64,6 @@ def test_outside_the_picture_are_the_values_of_its_edge() -> None:
     assert sample_at(field, at).tolist() == [[[1.0, 3.5, 2.0, 4.0]]]
 
 
-@settings(deadline=None)
 @given(sizes, sizes, seeds)
 def test_sampling_is_that_of_torch_with_half_pixel_borders(
     size_hw: tuple[int, int], target_hw: tuple[int, int], seed: int
@@ -74,7 +80,6 @@ def test_sampling_is_that_of_torch_with_half_pixel_borders(
 # Sizes
 
 
-@settings(deadline=None)
 @given(sizes, sizes, st.floats(-50, 50), st.floats(-50, 50))
 def test_a_constant_shift_keeps_its_share_of_the_picture(
     size_hw: tuple[int, int], target_hw: tuple[int, int], dx: float, dy: float
@@ -84,7 +89,6 @@ def test_a_constant_shift_keeps_its_share_of_the_picture(
     assert torch.allclose(flow, expected, rtol=1e-6, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(sizes, seeds)
 def test_the_same_size_changes_nothing(size_hw: tuple[int, int], seed: int) -> None:
     assert torch.equal(resize_flow(rough(size_hw, seed), size_hw), rough(size_hw, seed))
@@ -150,7 +154,6 @@ def test_a_hundredth_of_the_squared_way_is_allowed_in_addition(miss: float, occl
     assert bool(mask[:, :10].any()) is occluded
 
 
-@settings(deadline=None)
 @given(sizes, seeds)
 def test_a_mirrored_or_turned_scene_has_the_mirrored_or_turned_mask(size_hw: tuple[int, int], seed: int) -> None:
     # odd eighths: sums are exact, and no target lies on the border, whose two sides differ
@@ -164,7 +167,6 @@ def test_a_mirrored_or_turned_scene_has_the_mirrored_or_turned_mask(size_hw: tup
     assert torch.equal(turned, mask.T)
 
 
-@settings(deadline=None)
 @given(sizes, st.integers(-6, 6), st.integers(-6, 6))
 def test_a_rigid_shift_loses_exactly_what_leaves_the_picture(size_hw: tuple[int, int], dx: int, dy: int) -> None:
     lost = occlusion(constant(dx, dy, size_hw), constant(-dx, -dy, size_hw))
@@ -246,7 +248,7 @@ def test_raft_finds_the_occlusion_of_a_moving_square(shared: Path, library: Temp
 
 
 def test_both_directions_are_estimated_and_checked() -> None:
-    class Numbers:
+    class Numbers(FlowEstimator):
         name = "numbers"
 
         def between(self, current: torch.Tensor, previous: torch.Tensor) -> torch.Tensor:

@@ -45,7 +45,7 @@ def originals() -> dict[str, bytes]:
         return dict(mutations().seeds(Path(folder)))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(which=st.integers(0, 14), seed=st.integers(0, 2**32), truncated=st.booleans())
 def test_reading_a_damaged_file_ends_well_or_in_a_known_error(
     tmp_path: Path, which: int, seed: int, truncated: bool

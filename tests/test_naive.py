@@ -17,7 +17,7 @@ from synthetic import make_clip
 from tiny import SIZE, TINY_SETTINGS, explained, nine_attributes, patchwork, tiny_library
 from torch import Tensor
 
-from anonymotion import pipeline, video
+from anonymotion import memory, pipeline, video
 from anonymotion.backbone import Backbone
 from anonymotion.baselines import naive
 from anonymotion.errors import NothingMatchedError, SettingsError, UnknownAttributeError, UnsupportedInputError
@@ -339,7 +339,7 @@ def test_chunking_does_not_change_the_result(
         small = nine_attributes(small.folder.parent / "nine")
     results = []
     for size in (1, 4):
-        monkeypatch.setattr(pipeline, "MAX_CHUNK_FRAMES", size)
+        monkeypatch.setattr(memory, "MAX_CHUNK_FRAMES", size)
         hider = (
             inside(small, tiny, name)
             if masked

@@ -13,8 +13,10 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from anonymotion import noise
 from anonymotion.errors import SettingsError
-from anonymotion.noise import NoiseField, make_noise
+from anonymotion.noise import FIELDS, NoiseField, make_noise
+from anonymotion.noise_transport import TensorTransport
 from anonymotion.registry import NOISES
 
 MEAN, STD = 0.45, 0.225
@@ -287,3 +289,42 @@ def test_accumulated_noise_does_not_depend_on_the_order_of_parallel_writes() -> 
         for device in ("cpu", "cuda")
     }
     assert (on["cpu"] == on["cuda"]).all(-1).float().mean() > 0.999
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("grain", [1, 5])
+@pytest.mark.parametrize("by_tensors", [False, True])
+def test_a_copy_goes_on_as_the_field_would_and_leaves_it_alone(
+    name: str, grain: int, by_tensors: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What had no room in memory is done again, and must not have left anything behind."""
+    if by_tensors:
+        monkeypatch.setattr(noise, "make_transport", TensorTransport)
+    generator = torch.Generator().manual_seed(5)
+    flows = torch.stack([smooth_flow((20, 24), generator, 3) for _ in range(6)])
+    whole = make_noise(name, (20, 24), mean=MEAN, std=STD, device=torch.device("cpu"), seed=2, grain=grain)
+    tried = make_noise(name, (20, 24), mean=MEAN, std=STD, device=torch.device("cpu"), seed=2, grain=grain)
+    for start in (0, 3):
+        given_up = tried.copy()
+        given_up.chunk(flows[start : start + 2])
+        again = tried.copy()
+        expected = whole.chunk(flows[start : start + 3])
+        assert torch.equal(again.chunk(flows[start : start + 3]), expected)
+        tried = again
+
+
+def test_a_copy_of_secret_noise_is_secret_too() -> None:
+    one = make_noise("iid", (20, 24), mean=MEAN, std=STD, device=torch.device("cpu"))
+    flow = torch.zeros(1, 2, 20, 24)
+    assert not torch.equal(one.copy().chunk(flow), one.chunk(flow))
+
+
+def test_new_grains_do_not_depend_on_whether_anybody_asked_for_them() -> None:
+    """A graphics card lays them without asking, and has the same noise."""
+    still, moving = torch.zeros(1, 2, 20, 24), constant((20, 24), 3, 0)[None]
+    fields = []
+    for first in (still, moving):
+        made = make_noise("accumulated", (20, 24), mean=MEAN, std=STD, device=torch.device("cpu"), seed=2, grain=4)
+        made.chunk(torch.cat((still, first)))
+        fields.append(made.chunk(constant((20, 24), 50, 0)[None]))  # all of it comes from outside the frame
+    assert torch.equal(*fields)

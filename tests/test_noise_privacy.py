@@ -14,8 +14,9 @@ from anonymotion.continuity import Continuity, Found
 from anonymotion.inversion import InversionScore, inverted
 from anonymotion.keyframes import KeyFrames
 from anonymotion.noise import NoiseField, make_noise
-from anonymotion.pipeline import HiddenChunk, Hider, RunState
+from anonymotion.pipeline import HiddenChunk, Hider
 from anonymotion.presets import PRESETS, settings_for
+from anonymotion.state import RunState
 from anonymotion.templates import TemplateLibrary
 
 
@@ -47,7 +48,7 @@ def test_with_mask_and_flow_fixed_the_output_is_bit_identical_whatever_the_mask_
             part = slice(start, start + chunk)
             planes, searched = torch.zeros(len(mask[part]), 1, *SIZE), torch.ones(len(mask[part]), dtype=torch.bool)
             found = Found(source[part], planes, flow[part], mask[part], searched)
-            parts.append(hider._cover(found, state))
+            parts.append(hider._cover((found, None), state))
         outputs.append(torch.cat([part.output for part in parts]))
         alpha = torch.cat([part.alpha for part in parts])
     assert torch.equal(outputs[0], outputs[1])

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.models import segmentation
 
-from anonymotion import pipeline
+from anonymotion import memory
 from anonymotion.backbone import Backbone
 from anonymotion.baselines import person_masks
 from anonymotion.errors import NothingMatchedError, SettingsError, UnsupportedInputError, WeightsError
@@ -166,7 +166,7 @@ def test_the_result_names_the_source(score: float, share: float, tmp_path: Path)
 def test_chunking_does_not_change_the_result(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for size in (1, 3):
-        monkeypatch.setattr(pipeline, "MAX_CHUNK_FRAMES", size)
+        monkeypatch.setattr(memory, "MAX_CHUNK_FRAMES", size)
         results.append(list(Hider(person_weights=weights, **OPTIONS).hide(frames(3))))
     assert all(np.array_equal(*pair) for pair in zip(*results, strict=True))
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny import SIZE, TINY_SETTINGS, explained, patchwork, picture_entry, write_library
 
-from anonymotion import pipeline
+from anonymotion import memory, pipeline
 from anonymotion.backbone import Backbone
 from anonymotion.chunks import HiddenChunk
 from anonymotion.compositor import composite
@@ -25,6 +25,7 @@ from anonymotion.errors import (
     UnknownAttributeError,
     WeightsError,
 )
+from anonymotion.flow import FlowEstimator
 from anonymotion.pipeline import Hider
 from anonymotion.policy import Policy
 from anonymotion.presets import PRESETS
@@ -98,7 +99,7 @@ def test_chunking_does_not_change_the_result(
 ) -> None:
     results = []
     for size in (1, 4):
-        monkeypatch.setattr(pipeline, "MAX_CHUNK_FRAMES", size)
+        monkeypatch.setattr(memory, "MAX_CHUNK_FRAMES", size)
         chunks = list(make(small, tiny, preset).explain(frames))
         # with continuity the first three are held back until the next chunk is there
         expected = [1] * 7 if size == 1 else [4, 3] if preset == "paper-debiased" else [1, 3, 3]
@@ -223,7 +224,7 @@ def test_what_has_no_room_in_memory_at_once_is_matched_in_parts_or_one_sentence(
 
     monkeypatch.setattr(tiny, "extract", limited)
     if enough == 0:
-        with pytest.raises(DeviceError, match=r"no memory left for 7 frames of \d+x\d+: use a smaller --short-side"):
+        with pytest.raises(DeviceError, match=r"no memory left for a frame of \d+x\d+: use a smaller --short-side"):
             run()
         return
     found = run()
@@ -273,17 +274,17 @@ def test_an_endless_input_streams(small: TemplateLibrary, tiny: Backbone) -> Non
     stream = make(small, tiny).hide(endless())
     assert taken == 0, "nothing is read before the first frame is asked for"
     assert len(list(islice(stream, 12))) == 12
-    assert taken <= 12 + pipeline.MAX_CHUNK_FRAMES
+    assert taken <= 12 + memory.MAX_CHUNK_FRAMES
 
 
 def test_large_frames_come_in_smaller_chunks(
     small: TemplateLibrary, tiny: Backbone, frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "CHUNK_PIXELS", 2 * SIZE[0] * SIZE[1])
+    monkeypatch.setattr(memory, "CHUNK_PIXELS", 2 * SIZE[0] * SIZE[1])
     hider = make(small, tiny, look_ahead=0)
     assert [len(chunk.frames) for chunk in hider.explain(frames)] == [2, 2, 2, 1]
     assert max(len(chunk.frames) for chunk in make(small, tiny).explain(frames)) == 2
-    monkeypatch.setattr(pipeline, "CHUNK_PIXELS", 1)
+    monkeypatch.setattr(memory, "CHUNK_PIXELS", 1)
     assert [len(chunk.frames) for chunk in hider.explain(frames)] == [1] * 7
 
 
@@ -330,7 +331,7 @@ def test_every_preset_but_paper_needs_no_file(library: TemplateLibrary, embedded
 def test_flow_that_fails_stops_the_run_instead_of_hiding_with_it(
     small: TemplateLibrary, tiny: Backbone, frames: list[np.ndarray]
 ) -> None:
-    class Broken:
+    class Broken(FlowEstimator):
         name = "broken"
 
         def between(self, current: torch.Tensor, previous: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from PIL import Image
 from synthetic import make_clip
 from tiny import TINY_SETTINGS, nine_attributes, patchwork, tiny_library
 
-from anonymotion import Policy, pipeline
+from anonymotion import Policy, memory
 from anonymotion.backbone import Backbone
 from anonymotion.chunks import HiddenChunk
 from anonymotion.editing import Editor, Regions
@@ -112,7 +112,7 @@ boxes = st.tuples(st.integers(0, 7), st.integers(0, 5), st.integers(1, 9), st.in
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(include=st.lists(boxes, max_size=3), exclude=st.lists(boxes, max_size=3), seed=st.integers(0, 9))
 def test_exclude_never_adds_and_include_never_removes(include: list[str], exclude: list[str], seed: int) -> None:
     mask = torch.rand(1, 6, 8, generator=torch.Generator().manual_seed(seed)) > 0.5
@@ -226,7 +226,7 @@ def test_the_part_that_edits_does_not_depend_on_chunks(
     frames = [patchwork(SIZE, seed=t) for t in range(7)]
     alphas = []
     for size in (1, 8):
-        monkeypatch.setattr(pipeline, "MAX_CHUNK_FRAMES", size)
+        monkeypatch.setattr(memory, "MAX_CHUNK_FRAMES", size)
         alphas.append(torch.cat([chunk.alpha for chunk in make(policy=policy).explain(frames, times)]))
     assert ((alphas[0] - alphas[1]).abs() > 1e-3).float().mean() < 0.001, "only rounding at a threshold may flip"
     assert [bool((alpha[:9, :9] == 1).all()) for alpha in alphas[0]][:2] == [True, True]

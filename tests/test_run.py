@@ -16,7 +16,7 @@ from scipy import ndimage
 from synthetic import make_clip, make_folder, packets_of, picture, psnr
 from tiny import TINY_SETTINGS, tiny_backbone, tiny_library
 
-from anonymotion import pipeline, video
+from anonymotion import memory, pipeline, video
 from anonymotion.backbone import Backbone
 from anonymotion.errors import AnonymotionError, FlowError, NothingMatchedError, OutputError, SettingsError
 from anonymotion.results import HideResult, Progress
@@ -176,7 +176,7 @@ def test_a_failure_in_the_middle_leaves_nothing(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=9)
-    monkeypatch.setattr(pipeline, "MAX_CHUNK_FRAMES", 2)
+    monkeypatch.setattr(memory, "MAX_CHUNK_FRAMES", 2)
     calls = []
     composite = pipeline.composite
 

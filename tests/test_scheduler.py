@@ -18,7 +18,7 @@ import torch
 from synthetic import make_clip
 from tiny import SIZE, TINY_SETTINGS, moving, patchwork, tiny_library
 
-from anonymotion import pipeline, video
+from anonymotion import memory, video
 from anonymotion.backbone import Backbone
 from anonymotion.errors import FlowError
 from anonymotion.exports import ChunkWriter
@@ -162,7 +162,7 @@ def hider(small: TemplateLibrary, tiny: Backbone, **settings: Any) -> Hider:
 def test_every_bit_is_that_of_the_run_without_threads(
     small: TemplateLibrary, tiny: Backbone, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(pipeline, "MAX_CHUNK_FRAMES", 3)
+    monkeypatch.setattr(memory, "MAX_CHUNK_FRAMES", 3)
     if settings.get("preset"):
         settings = {**settings, "threshold": None}
     frames = moving(patchwork((140, 160)), 20, SIZE, (2, 1))
@@ -216,4 +216,4 @@ def test_memory_is_bounded_when_the_user_is_slow(small: TemplateLibrary, tiny: B
         next(chunks)
         time.sleep(0.5)
         # one used, and at both belts one that waits and one in hand
-        assert taken <= 5 * pipeline.MAX_CHUNK_FRAMES
+        assert taken <= 5 * memory.MAX_CHUNK_FRAMES

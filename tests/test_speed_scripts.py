@@ -22,9 +22,24 @@ def test_all_measures_end_up_in_one_document(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(out.read_text())
     assert document["failed"] == []
-    assert {row["row"] for row in document["pipeline"]["rows"]} == {"strict", "paper"}
-    assert all(row["frames_per_second"] > 0 for row in document["pipeline"]["rows"])
+    pipeline = document["pipeline"]
+    assert {row["row"] for row in pipeline["rows"]} == {"strict", "paper"}
+    assert {(row["engine"], row["dtype"]) for row in pipeline["rows"]} == {
+        ("torch-bf16", "bfloat16"),
+        ("torch", "float32"),
+    }
+    assert set(pipeline["limits"]) == {"float32_tflops", "tf32_tflops", "bfloat16_tflops", "copy_gb_per_second"}
+    assert all(value > 0 for value in pipeline["limits"].values())
+    assert pipeline["versions"]["torch"]
+    for row in pipeline["rows"]:
+        assert row["frames_per_second"] > 0
+        assert row["frames_per_second_without_flow"] > 0
+        assert set(row["ms_per_frame"]) == {"flow", "match", "mask", "noise", "composite"}
+        assert set(row["floor_ms_per_frame"]) == {"match", "flow", "planes"}
+        assert row["floor_share"] > 0
+        assert (row["flow_gflop_per_frame"] > 0) == (row["row"] == "paper")
     # the published pipeline's work and ours find the same
     assert document["reference"]["largest_difference"] <= 1 / 255
+    assert document["reference-bf16"]["engine"] == "torch-bf16"
     assert document["reference"]["templates"] == 4
     assert document["files"]["rows"][0]["frames"] == 3

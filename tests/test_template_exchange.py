@@ -347,7 +347,7 @@ def small_file(tiny: Backbone, tmp_path: Path) -> bytes:
 
 
 # the fixtures are only read, so that they may serve all examples
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(places=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4))
 def test_a_byte_changed_anywhere_is_refused_or_harmless(
     places: list[tuple[float, int]], small_file: bytes, tiny: Backbone, tmp_path_factory: pytest.TempPathFactory

@@ -82,7 +82,7 @@ def test_steady_rates(tmp_path: Path, rate: Fraction, target: str) -> None:
     assert float(written.frame_rate or 0) == pytest.approx(float(info.frame_rate or 0), rel=1e-3)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(gaps=st.lists(st.integers(2, 3000), min_size=1, max_size=9), start=st.integers(0, 5000), data=st.data())
 def test_any_times_survive(tmp_path: Path, gaps: list[int], start: int, data: st.DataObject) -> None:
     target = data.draw(st.sampled_from(EXACT))

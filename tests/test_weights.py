@@ -66,7 +66,7 @@ def test_a_missing_embedded_file_is_an_error_of_its_own(tmp_path: Path, monkeypa
     assert "no weights" in refused(None, None)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 65535), max_size=300), st.integers(1, 3))
 def test_packed_weights_are_the_same_bytes_again(patterns: list[int], parts: int) -> None:
     """Any bit pattern: also NaN with a payload, infinities, negative zero."""
@@ -118,7 +118,7 @@ PICKLE = pickle.dumps({"a": [1.5, None]}, protocol=2)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(
     st.binary(max_size=40)
     | st.tuples(st.integers(0, len(PICKLE) - 1), st.integers(0, 255)).map(

@@ -79,7 +79,7 @@ class SharedBackbone:
         return {spec: self._known[key][spec] for spec in specs}
 
 
-class SharedFlow:
+class SharedFlow(FlowEstimator):
     """A FlowEstimator that remembers its last answers."""
 
     def __init__(self, estimator: FlowEstimator) -> None:

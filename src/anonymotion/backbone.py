@@ -32,6 +32,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # 16:9 at a short side of 896 has 7,296, the published setting 4,015.
 MAX_TOKENS = 8192
 
+# Vectors per token that a block holds at a time: itself, normalised, three projections, and twice the four of its MLP.
+_VECTORS_AT_WORK = 13
+
 # Pictures that an engine is tried on have so many patches on their short side, whatever frames will have.
 SAMPLE_CELLS = 32
 
@@ -130,6 +133,14 @@ class PatchFeatures:
             )
 
 
+def projected(pixels: Tensor, projection: nn.Conv2d, stride: int, *, by_product: bool) -> Tensor:
+    """Every patch times the weights, (T, 3, h, w) float32 -> (T, cells, D): a convolution, or a product of matrices."""
+    if not by_product:
+        return F.conv2d(pixels, projection.weight, projection.bias, stride=stride).flatten(2).transpose(1, 2)
+    patches = F.unfold(pixels, projection.weight.shape[-1], stride=stride).transpose(1, 2)
+    return F.linear(patches, projection.weight.flatten(1), projection.bias)
+
+
 def interpolate_positions(embedding: Tensor, size_hw: tuple[int, int], rule: PositionRule) -> Tensor:
     """Resize a (1, N, D) positional embedding of a square grid to (1, rows * columns, D), float32.
 
@@ -190,15 +201,22 @@ class Backbone:
             from anonymotion.backbone_openvino import OpenVINOEngine, choose_engine
 
             chosen = choose_engine(engine, device, name).name
-            if chosen != "torch":
+            if chosen.startswith("openvino"):
                 loaded.engine = OpenVINOEngine(chosen, network, fingerprint, loaded._samples)
+            elif chosen == "torch-bf16":
+                loaded.engine = TorchEngine(network, bfloat16=True)
         return loaded
 
     def exact(self) -> Backbone:
-        """The same network run by torch: what is kept of it does not depend on what runs here."""
-        if isinstance(self.engine, TorchEngine):
+        """The same network run by torch in float32: what is kept of it does not depend on what runs here."""
+        if self.engine.name == "torch":
             return self
         return Backbone(self.name, self._network, self.patch_size, self.fingerprint, self.device)
+
+    def working_bytes(self, grid: PatchGrid, specs: int) -> int:
+        """About how much memory `extract` needs for a picture: what a block works with, and descriptors."""
+        tokens = grid.rows * grid.columns + int(self._network.num_prefix_tokens)
+        return 4 * int(self._network.embed_dim) * tokens * (_VECTORS_AT_WORK + specs)
 
     def _samples(self) -> Iterator[Tensor]:
         """Tokens of the built-in library's pictures, (1, N, D) each: photographs and renderings in turn."""
@@ -258,9 +276,10 @@ class Backbone:
             pixels, size=grid.input_size_hw, mode="bicubic", align_corners=False, antialias=True
         ).clamp_(0, 255)
         pixels = pixels.sub_(self._mean).div_(self._std).contiguous(memory_format=torch.channels_last)
-        projection = network.patch_embed.proj
-        patches = F.conv2d(pixels, projection.weight, projection.bias, stride=grid.stride)
-        tokens = network.patch_embed.norm(patches.flatten(2).transpose(1, 2))
+        # on a graphics card a convolution is rounded to TF32 unless it is told not to, a matrix product is not
+        by_product = pixels.device.type != "cpu"
+        patches = projected(pixels, network.patch_embed.proj, grid.stride, by_product=by_product)
+        tokens = network.patch_embed.norm(patches)
         prefix = [
             token.expand(len(tokens), -1, -1)
             for token in (network.cls_token, getattr(network, "reg_token", None))

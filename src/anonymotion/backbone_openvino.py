@@ -101,8 +101,12 @@ def choose_engine(request: str, device: torch.device, backbone: str) -> EngineCh
     """
     if request not in ENGINES:
         raise SettingsError(f"engine {request!r} is not known: use one of {', '.join(ENGINES)}")
-    if request == "torch":
-        return EngineChoice("torch", "torch was asked for")
+    if request.startswith("torch"):
+        return EngineChoice(request, f"{request} was asked for")
+    if request == "auto" and device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return EngineChoice("torch-bf16", "this graphics card computes with bfloat16")
+        return EngineChoice("torch", "this graphics card does not compute with bfloat16")
     obstacle = None
     if device.type != "cpu":
         obstacle = f"OpenVINO is used on CPUs, and the device is {device.type}"

@@ -1,14 +1,15 @@
 """The transformer blocks of a backbone: tokens in, vectors of (layer, facet) pairs out, on whatever runs them.
 
 `Blocks` is the computation, one pass for all pairs, ended at the deepest of them: for keys, queries and values the
-attention and the MLP of that block are never computed.  An `Engine` runs it: `TorchEngine` as it is, on any device;
-`backbone_openvino` converted.
+attention and the MLP of that block are never computed.  An `Engine` runs it: `TorchEngine` as it is or in bfloat16, on
+any device; `backbone_openvino` converted.
 
 Not here: images to tokens, tokens to a grid (backbone), which engine is chosen (backbone_openvino).
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Protocol
 
 import torch
@@ -61,18 +62,42 @@ class Blocks(nn.Module):
 
 
 class TorchEngine:
-    """The blocks as they are, on the device of the network."""
+    """The blocks on the device of the network: as they are, or with matrix products and attention in bfloat16.
 
-    name = "torch"
+    Attention is torch's fused one, which never has the matrix of all patches by all patches in memory.
+    """
 
-    def __init__(self, network: nn.Module) -> None:
-        self._network = network
+    def __init__(self, network: nn.Module, *, bfloat16: bool = False) -> None:
+        self.name = "torch-bf16" if bfloat16 else "torch"
+        self._network = _in_bfloat16(network) if bfloat16 else network
 
     @torch.inference_mode()
     def run(self, tokens: Tensor, wanted: Wanted, rotary: Tensor | None) -> tuple[Tensor, ...]:
         """See Engine.run."""
         found: tuple[Tensor, ...] = Blocks(self._network, wanted)(tokens, rotary)
         return tuple(vectors.float() for vectors in found)
+
+
+class _ToBFloat16(nn.Module):
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens.bfloat16()
+
+
+def _in_bfloat16(network: Any) -> nn.Module:
+    """What `Blocks` needs of a timm network, its products in bfloat16, cast once.
+
+    What is added up from block to block stays float32, and so do means and variances: some of DINO's channels are so
+    much larger than the others that these would be rounded away beside them.
+    """
+    copied: Any = nn.Module()
+    copied.num_prefix_tokens = network.num_prefix_tokens
+    copied.blocks = copy.deepcopy(network.blocks)
+    for block in copied.blocks:
+        block.norm1, block.norm2 = (nn.Sequential(norm, _ToBFloat16()) for norm in (block.norm1, block.norm2))
+        block.attn.bfloat16()
+        block.mlp.bfloat16()
+    result: nn.Module = copied.eval()
+    return result
 
 
 def _project(attention: Any, tokens: Tensor, facet: Facet) -> Tensor:

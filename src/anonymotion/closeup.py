@@ -174,7 +174,8 @@ class CloseUp:
             everything = torch.ones(heads.shape[1], dtype=torch.bool, device=heads.device)
             heads = replace(presence, bound=everything).weigh(heads, found[presence.spec].descriptors)
         level = min(FOUND, float(self.thresholds.min()))
-        masks = upsample(heads.amax(dim=1, keepdim=True), features.grid)[:, 0] >= level
+        # one transfer for all frames, here and below
+        masks = (upsample(heads.amax(dim=1, keepdim=True), features.grid)[:, 0] >= level).cpu()
         every = [squares(mask) for mask in masks]
         places = [(number, square) for number, around in enumerate(every) for square in around[:MOST]]
         looks: list[list[tuple[Square, Tensor]]] = [[] for _ in frames]
@@ -188,15 +189,18 @@ class CloseUp:
             for (number, square), plane, anything in zip(some, planes, seen.tolist(), strict=True):
                 if anything:
                     looks[number].append((square, plane))
+        if self.hair is not None:
+            limit = float(self.thresholds[self.planes == self.hair])
+            hair = saliency[:, self.hair].cpu()
+            for number, around in enumerate(looks):
+                if around and len(every[number]) <= MOST:
+                    # hair is on heads, and all heads were looked at: the rest of a dark coat is none
+                    hair[number] = only_in(hair[number], [square for square, _ in around], limit)
+            if saliency.device.type != "cpu":
+                saliency[:, self.hair] = hair.to(saliency.device)
+        which = self.planes.tolist()
         for number, around in enumerate(looks):
-            if not around:
-                continue
-            if self.hair is not None and len(every[number]) <= MOST:
-                # hair is on heads, and all heads were looked at: the rest of a dark coat is none
-                seen_in = [square for square, _ in around]
-                limit = float(self.thresholds[self.planes == self.hair])
-                saliency[number, self.hair] = only_in(saliency[number, self.hair], seen_in, limit)
-            put_back(saliency[number], self.planes.tolist(), around)
+            put_back(saliency[number], which, around)
 
 
 def close_up_of(

@@ -1,6 +1,6 @@
 """The only place where pixels are mixed (eq. 5): O = I + S (N - I).  It demands a mask.
 
-At alpha = 1 the output is the rounded noise and nothing else: `torch.lerp` returns its end point exactly for
+At alpha = 1 the output is the rounded noise and nothing else: `lerp_` returns its end point exactly for
 weight 1, so no bit of the source survives, not even through rounding (a test holds it to that).
 
 Not here: how alpha is made (masks), how noise is made (noise), quality of what an encoder does to the result.
@@ -8,11 +8,13 @@ Not here: how alpha is made (masks), how noise is made (noise), quality of what 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from anonymotion import memory
+from anonymotion import recycling
 
 
 def composite(frames: Tensor, alpha: Tensor, noise: Tensor) -> Tensor:
@@ -28,15 +30,16 @@ def composite(frames: Tensor, alpha: Tensor, noise: Tensor) -> Tensor:
         raise ValueError(f"alpha must be {tuple(frames.shape[:3])} float32, not {tuple(alpha.shape)} {alpha.dtype}")
     if noise.shape != frames.shape or noise.dtype != torch.float32:
         raise ValueError(f"noise must be {tuple(frames.shape)} float32, not {tuple(noise.shape)} {noise.dtype}")
-    low, high = alpha.aminmax() if alpha.numel() else (alpha.new_zeros(()), alpha.new_zeros(()))
-    if not (float(low) >= 0 and float(high) <= 1):  # also false for NaN
-        raise ValueError(f"alpha must be in [0, 1], it is in [{float(low)}, {float(high)}]")
-    # the extremes of what holds a NaN are NaN
-    if noise.numel() and not torch.isfinite(torch.stack(noise.aminmax())).all():
-        raise ValueError("noise must be finite")
+    if frames.numel():
+        # the extremes of what holds a NaN are NaN; all in one look, as a look waits for the device
+        low, high, *of_noise = torch.stack((*alpha.aminmax(), *noise.aminmax())).tolist()
+        if not (low >= 0 and high <= 1):  # also false for NaN
+            raise ValueError(f"alpha must be in [0, 1], it is in [{low}, {high}]")
+        if not all(map(math.isfinite, of_noise)):
+            raise ValueError("noise must be finite")
     if frames.device.type != "cpu":
         return _mixed(frames, alpha, noise)
-    output = memory.empty(*frames.shape, dtype=torch.uint8)
+    output = recycling.empty(*frames.shape, dtype=torch.uint8)
     for planes in zip(frames, alpha, noise, output, strict=True):
         _mix_on_cpu(*planes)
     return output
@@ -44,7 +47,7 @@ def composite(frames: Tensor, alpha: Tensor, noise: Tensor) -> Tensor:
 
 def _mixed(pixels: Tensor, alpha: Tensor, noise: Tensor) -> Tensor:
     """The equation: (..., 3) uint8, (...) and (..., 3) float32 -> (..., 3) uint8."""
-    return torch.lerp(pixels.float(), noise, alpha[..., None]).round_().clamp_(0, 255).to(torch.uint8)
+    return pixels.float().lerp_(noise, alpha[..., None]).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _mix_on_cpu(frame: Tensor, alpha: Tensor, noise: Tensor, into: Tensor) -> None:

@@ -12,7 +12,8 @@ in the other direction has to be estimated; what several claim is hidden if one 
 
 Where not every frame is matched (keyframes), n is for each frame at least its distance to the next matched one and to
 the last, so that what was found at either side is hidden in all frames between them; and in a matched frame at least
-the distance to the nearer of the matched ones around it, so that one that drops out uncovers nothing either.
+the distance to the nearer of the matched ones around it, so that one that drops out uncovers nothing either.  What is
+hidden in a frame that was not matched grows by DRIFT_CELLS, for what the flow was wrong by.
 
 What is carried is square cells of CELL_ROWS to the short side, far smaller than the patches that matching decides on;
 a cell is hidden if any pixel of it is.  Pixels of frames smaller than that are carried one by one.
@@ -37,6 +38,9 @@ from anonymotion.masks import dilate
 from anonymotion.noise_transport import to_pixels
 
 CELL_ROWS = 180
+
+# What is carried into a frame that was not matched may lie beside what it is to hide by so much.
+DRIFT_CELLS = 1
 
 # Growth with motion ends here, in percent of the short side: flow across a cut can be as long as the frame.
 MOTION_LIMIT_PERCENT = 4.0
@@ -154,10 +158,11 @@ class Continuity:
         first = self._taken - len(self._cells)
         reach = self._reach(first, ready)
         for t in reversed(range(len(self._cells))):
-            flow, ages, _ = self._cells[t]
+            flow, ages, matched = self._cells[t]
             ahead.masked_fill_(ages == 0, 0)
             if t < ready:
-                masks.append(torch.minimum(ahead, ages) <= reach[t])
+                joined = torch.minimum(ahead, ages) <= reach[t]
+                masks.append(joined if matched else dilate(joined[None], DRIFT_CELLS)[0])
             if t > 0:
                 ahead = self._carried_back(ahead, flow, first + t)
         for number in range(first, first + ready):
@@ -181,7 +186,7 @@ class Continuity:
         """Ages of frame `number`, (h, w), moved to the frame before it along the flow that points there."""
         height, width = ages.shape
         moved = torch.full_like(ages, self._held_back + 1)
-        places = (ages < self._held_back).view(-1).nonzero()[:, 0]
+        places = self._carried_cells(ages)
         x, y = whole_steps(flow.flatten(1).index_select(1, places), number)
         x += places % width
         y += places // width
@@ -191,6 +196,12 @@ class Continuity:
         older = self._older(ages.view(-1).index_select(0, places)).masked_fill_(~inside, self._held_back + 1)
         moved.view(-1).scatter_reduce_(0, target, older, reduce="amin")
         return _without_specks(moved)
+
+    def _carried_cells(self, ages: Tensor) -> Tensor:
+        """Places of cells, flat, with all whose age counts one frame further; all, where asking means waiting."""
+        if ages.device.type == "cpu":
+            return (ages < self._held_back).view(-1).nonzero()[:, 0]
+        return torch.arange(ages.numel(), device=ages.device)
 
 
 def dilate_with_motion(mask: Tensor, flow: Tensor, factor: float) -> Tensor:
@@ -230,7 +241,7 @@ def to_cells(mask: Tensor, size: int) -> Tensor:
 
 
 def _cells_on_cpu(plane: Tensor, size: int) -> Tensor:
-    """See `to_cells`, for one frame, (H, W): the maximum over the square that begins at each pixel, every `size`-th."""
+    """See `to_cells`, for one frame, (H, W): the maximum of the pixels from each on; every `size`-th is a cell's."""
     spread = cv2.dilate(plane.numpy().view(np.uint8), np.ones((size, size), np.uint8), anchor=(0, 0))
     return torch.from_numpy(spread[::size, ::size].astype(bool))
 

@@ -49,6 +49,11 @@ class Regions:
         """(T, H, W) bool: where nothing may be hidden, not even by the rim."""
         return self.exclude | self.kept | ~self.active[:, None, None]
 
+    def part(self, start: int, stop: int) -> Regions:
+        """Those of frames `start` to `stop`."""
+        include, exclude, kept, active = self.include, self.exclude, self.kept, self.active
+        return Regions(*(tensor[start:stop] for tensor in (include, exclude, kept, active)))
+
     def edit(self, weight: Tensor) -> Tensor:
         """(T, H, W) bool masks, or float32 weights in [0, 1], with what is included set and what is free at 0."""
         return weight.masked_fill(self.include, 1).masked_fill(self.free, 0)

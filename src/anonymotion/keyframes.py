@@ -9,8 +9,8 @@ With `auto` a frame is matched where the next of these is reached:
     distance   grows by one where a mask that was carried along the flow agrees with what is matched at its end, and is
                halved where it does not
     motion     the frame, or what is hidden in it, has moved far since the last matched one
-    novelty    too much of the picture is not what the flow says it was in the last matched frame: what moves faster than
-               the flow can follow, what flashes up, everything after a cut
+    novelty    too much of the picture is not what the flow says it was in the last matched frame: what moves faster
+               than the flow can follow, what flashes up, everything after a cut
 
 Not here: how masks are joined (continuity), matching (matcher).
 """
@@ -22,24 +22,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anonymotion.continuity import cell_flow, cell_size, to_cells, whole_steps
-from anonymotion.presets import AUTO
+from anonymotion.presets import AUTO, Settings
 
 # The furthest that `auto` goes, a third of a second of most videos, and where it begins.
 LONGEST, FIRST = 8, 4
 
 # Intersection over union of the carried mask and the matched one.  Masks of consecutive frames, matched each by itself,
-# overlap by about 0.87 for borders that flicker, so less than that is no disagreement.
-_AGREES, _DISAGREES = 0.75, 0.6
+# overlap by about 0.87 for borders that flicker, those of hands by less: only much less than that is a disagreement.
+_AGREES, _DISAGREES = 0.5, 0.3
 
 # What moves further than this since the last matched frame, in percent of the short side, is looked at again: the sum
 # over frames of the speed that one cell in twenty of the frame exceeds, or one in ten of what is hidden in it.
-_MOTION_LIMIT_PERCENT = 8.0
+_MOTION_LIMIT_PERCENT = 12.0
 _FAST, _FAST_IN_MASK = 0.95, 0.9
 
 # A cell is another one than what the flow says it was if its grey value differs by so much (of 255) from all of the 3x3
 # cells there; so much of the frame (in percent) may be new since the last matched one.
 _DIFFERS = 20.0
 _NOVELTY_LIMIT_PERCENT = 0.5
+
+
+def held_back(settings: Settings) -> int:
+    """How many frames a run holds back at most: what is found in them may be hidden in the ones before."""
+    return max(settings.look_ahead, LONGEST if settings.every == AUTO and settings.look_ahead else 0)
 
 
 class KeyFrames:
@@ -142,8 +147,8 @@ def _exceeded(values: Tensor, share: float) -> float:
 
 
 def _sources(flow: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """Where each cell of frame `number` was in the frame before it, along the flow, (2, h, w), that points there: (h, w)
-    int64, flat, the nearest cell of the frame; and (h, w) bool, whether it was in the frame.
+    """Where each cell of frame `number` was in the frame before it, along the flow, (2, h, w), that points there:
+    (h, w) int64, flat, the nearest cell of the frame; and (h, w) bool, whether it was in the frame.
     """
     height, width = flow.shape[1:]
     x, y = whole_steps(flow, number)

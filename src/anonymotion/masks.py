@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anonymotion import memory
+from anonymotion import recycling
 
 
 def threshold_union(planes: Tensor, thresholds: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def soft_rim(mask: Tensor, width: int) -> Tensor:
     for _ in range(width):
         grown = dilate(grown, 1)
         total += grown
-    alpha = memory.empty(*mask.shape, device=mask.device)
+    alpha = recycling.empty(*mask.shape, device=mask.device)
     return torch.div(total, width + 1, out=alpha).masked_fill_(mask, 1.0)
 
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from anonymotion import masks
-from anonymotion.backbone import Backbone, PatchFeatures
+from anonymotion.backbone import Backbone, PatchFeatures, PatchGrid
 from anonymotion.closeup import close_up_of
-from anonymotion.device import is_out_of_memory
+from anonymotion.device import in_parts
 from anonymotion.methods import PersonMask
 from anonymotion.presence import presence_of
 from anonymotion.presets import Settings
@@ -25,6 +25,9 @@ from anonymotion.registry import FeatureSpec
 from anonymotion.saliency import cell_planes, saliency_planes, upsample
 from anonymotion.template_bank import BankBuilder, TemplateBank, build_bank
 from anonymotion.templates import TemplateLibrary
+
+# Per pixel, of a network that finds persons: 21 classes as floats, twice, and what leads there.
+PERSON_BYTES = 400
 
 
 class Matched(NamedTuple):
@@ -125,19 +128,23 @@ class Matcher:
         Where memory does not suffice for so many frames: in halves, down to single ones.  Raises what PyTorch raises
         if it does not suffice for one.
         """
-        try:
-            return self._find(frames)
-        except Exception as error:
-            if len(frames) == 1 or not is_out_of_memory(error):
-                raise
-        # not in the handler: while it runs, the exception keeps alive what filled the memory
-        halves = [self.find(half) for half in frames.chunk(2)]
-        kept = [half.kept for half in halves if half.kept is not None]
+        found = list(in_parts(frames, self._find, lambda part: part.chunk(2) if len(part) > 1 else ()))
+        if len(found) == 1:
+            return found[0]
+        kept = [part.kept for part in found if part.kept is not None]
         return Matched(
-            torch.cat([half.saliency for half in halves]),
-            torch.cat([half.mask for half in halves]),
+            torch.cat([part.saliency for part in found]),
+            torch.cat([part.mask for part in found]),
             torch.cat(kept) if kept else None,
         )
+
+    def working_bytes(self, size_hw: tuple[int, int]) -> int:
+        """About how much memory `find` needs for a frame of (H, W), besides what it gives."""
+        person = 0 if self.person_mask is None else PERSON_BYTES * size_hw[0] * size_hw[1]
+        if self.backbone is None or not self.specs:
+            return person
+        grid = PatchGrid.of(size_hw, self.backbone.patch_size, self.specs[0])
+        return person + self.backbone.working_bytes(grid, len(self.specs))
 
     def _find(self, frames: Tensor) -> Matched:
         found, specs = {}, self.specs

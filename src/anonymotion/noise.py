@@ -15,15 +15,17 @@ Not here: where noise is put (compositor), how flow is found (flow).
 
 from __future__ import annotations
 
+import copy
 import os
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from anonymotion import memory
+from anonymotion import recycling
+from anonymotion.device import sent
 from anonymotion.errors import SettingsError
 from anonymotion.flow import source_positions
 from anonymotion.noise_transport import make_transport, to_pixels
@@ -36,6 +38,10 @@ class Randomness(Protocol):
         """Float32 numbers in (0, 1), on the CPU."""
         ...
 
+    def copy(self) -> Randomness:
+        """Another source, which goes on as this one would, as far as anybody can know how that is."""
+        ...
+
 
 class SystemRandomness:
     """The operating system's cryptographic randomness: nobody can rebuild it, not even we."""
@@ -45,6 +51,10 @@ class SystemRandomness:
         count = int(np.prod(shape))
         raw = np.frombuffer(os.urandom(2 * count), dtype=np.uint16)
         return torch.from_numpy((raw.astype(np.float32) + 0.5) / 65536).reshape(shape)
+
+    def copy(self) -> SystemRandomness:
+        """See Randomness.copy."""
+        return self
 
 
 class SeededRandomness:
@@ -57,6 +67,12 @@ class SeededRandomness:
         """Float32 numbers in (0, 1) from the seeded generator."""
         raw = torch.randint(0, 65536, shape, generator=self._generator)
         return (raw.float() + 0.5) / 65536
+
+    def copy(self) -> SeededRandomness:
+        """See Randomness.copy."""
+        other = SeededRandomness(0)
+        other._generator.set_state(self._generator.get_state())
+        return other
 
 
 class NoiseField(ABC):
@@ -84,15 +100,24 @@ class NoiseField(ABC):
         self._first: Tensor | None = None
 
     def _draw(self, *shape: int) -> Tensor:
-        return (self._randomness.uniform(*shape, 3) * self._span + self._low).to(self._device)
+        values = self._randomness.uniform(*shape, 3) * self._span + self._low
+        return values if self._device.type == "cpu" else sent([values], self._device)[0]
+
+    def copy(self) -> Self:
+        """Another field, which goes on from here as this one would: for work that may have to be done again."""
+        other = copy.copy(self)
+        other._randomness = self._randomness.copy()
+        return other
+
+    def _draw_grains(self) -> Tensor:
+        """Values of a new field, (rows, columns, 3), one for each grain."""
+        height, width = self._size_hw
+        return self._draw(-(-height // self._grain), -(-width // self._grain))
 
     def _draw_field(self) -> Tensor:
         """A new field in grains, (H, W, 3)."""
-        if self._grain == 1:
-            return self._draw(*self._size_hw)
-        height, width = self._size_hw
-        grains = self._draw(-(-height // self._grain), -(-width // self._grain))
-        return to_pixels(grains, self._grain, self._size_hw)
+        grains = self._draw_grains()
+        return grains if self._grain == 1 else to_pixels(grains, self._grain, self._size_hw)
 
     def next(self, flow: Tensor) -> Tensor:
         """The field of the next frame, (H, W, 3) float32 in 0..255, given its flow to the previous frame."""
@@ -133,7 +158,7 @@ class IIDNoise(NoiseField):
 class AccumulatedNoise(NoiseField):
     """Noise that follows the subject: the field of frame t is that of frame t-1, moved by v(p, t).
 
-    How it is moved, and which pixels get new values: `noise_transport`.  reseeded_share: of the last frame.
+    How it is moved, and which pixels get new values: `noise_transport`.
     """
 
     def __init__(
@@ -148,11 +173,22 @@ class AccumulatedNoise(NoiseField):
         super().__init__(size_hw, randomness, mean, std, device, grain)
         self._values: Tensor | None = None
         self._transport = make_transport(size_hw, grain, device)
-        self.reseeded_share = 0.0
+        self._fresh = torch.zeros(size_hw, dtype=torch.bool, device=device)
+
+    @property
+    def reseeded_share(self) -> float:
+        """Share of the pixels of the last frame that got new values."""
+        return int(self._fresh.count_nonzero()) / self._fresh.numel()
+
+    def copy(self) -> Self:
+        """See NoiseField.copy."""
+        other = super().copy()
+        other._transport = self._transport.copy()
+        return other
 
     def chunk(self, flows: Tensor) -> Tensor:
         """See NoiseField.chunk."""
-        fields = memory.empty(len(flows), *self._size_hw, 3, device=self._device)
+        fields = recycling.empty(len(flows), *self._size_hw, 3, device=self._device)
         for flow, field in zip(flows, fields, strict=True):
             if self._first is None:
                 field.copy_(self.next(flow))
@@ -173,15 +209,17 @@ class AccumulatedNoise(NoiseField):
         """The field after the last one, into (H, W, 3) float32."""
         values = self._first if self._values is None else self._values
         assert values is not None  # noqa: S101 - for mypy: `next` has set it
-        fresh = self._transport.step(flow)
+        self._fresh = fresh = self._transport.step(flow)
         self._transport.carry(values, moved)
+        if self._grain > 1:
+            grains = self._draw_grains()
+            # not asked of a graphics card, which would have to be waited for
+            if moved.device.type != "cpu" or fresh.any():
+                self._transport.lay(to_pixels(grains, self._grain, self._size_hw), fresh, moved)
+            return
         count = int(fresh.count_nonzero())
         if count:
-            if self._grain == 1:
-                moved[fresh] = self._draw(count)
-            else:
-                self._transport.lay(self._draw_field(), fresh, moved)
-        self.reseeded_share = count / fresh.numel()
+            moved[fresh] = self._draw(count)
 
 
 FIELDS: dict[str, type[NoiseField]] = {

@@ -19,8 +19,9 @@ Not here: values and randomness (noise), how flow is found (flow).
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -40,6 +41,10 @@ Floats = NDArray[np.float32]
 
 class Transport(ABC):
     """Moves fields over frames of (H, W), for one run."""
+
+    def copy(self) -> Self:
+        """Another one, which goes on from here; what a step changes must not be shared with it."""
+        return copy.copy(self)
 
     @abstractmethod
     def step(self, flow: Tensor) -> Tensor:
@@ -77,7 +82,7 @@ def to_pixels(grains: Tensor, side: int, size_hw: tuple[int, int]) -> Tensor:
 
 
 class TensorTransport(Transport):
-    """See `Transport`: for tensors on `device`."""
+    """See `Transport`: for tensors on `device`, which it never waits for.  A step replaces its tensors."""
 
     def __init__(self, size_hw: tuple[int, int], grain: int, device: torch.device) -> None:
         self._size_hw, self._grain = size_hw, grain
@@ -107,7 +112,7 @@ class TensorTransport(Transport):
 
     def lay(self, field: Tensor, fresh: Tensor, values: Tensor) -> None:
         """See Transport.lay."""
-        values[fresh] = field[fresh]
+        torch.where(fresh[..., None], field, values, out=values)
 
     def _inside(self, positions: Tensor) -> Tensor:
         """The nearest pixels of the frame, for (2, H, W) whole positions as (x, y)."""
@@ -175,6 +180,12 @@ class CPUTransport(Transport):
         # where each pixel's value comes from: x and y
         self._source = np.zeros((2, *size_hw), np.float32)
         self._granted = np.zeros(size_hw, np.float32)
+
+    def copy(self) -> Self:
+        """See Transport.copy: all else is written anew in each step, or replaced."""
+        other = super().copy()
+        other._remainder = self._remainder.copy()
+        return other
 
     def step(self, flow: Tensor) -> Tensor:
         """See Transport.step."""

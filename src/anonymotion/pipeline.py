@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,47 +29,28 @@ from torch import Tensor
 
 from anonymotion import masks
 from anonymotion.backbone import Backbone
-from anonymotion.chunks import FrameLike, HiddenChunk, grouped, hidden_shares
+from anonymotion.chunks import FrameLike, HiddenChunk, as_chunk, grouped, halves, halves_found, hidden_shares
 from anonymotion.compositor import composite
 from anonymotion.continuity import Continuity, Found, dilate_with_motion
-from anonymotion.device import choose_device, is_out_of_memory
-from anonymotion.editing import Editor, Seconds
+from anonymotion.device import choose_device, in_parts, is_out_of_memory
+from anonymotion.editing import Editor, Regions, Seconds
 from anonymotion.errors import DeviceError, SettingsError, WeightsError
 from anonymotion.flow import FlowEstimator, flow_to_previous, load_flow
 from anonymotion.keyframes import KeyFrames
 from anonymotion.matcher import Matched, Matcher
+from anonymotion.memory import Room, parse_memory
 from anonymotion.methods import load_method, load_person_mask
-from anonymotion.noise import NoiseField, make_noise
 from anonymotion.policy import Policy
 from anonymotion.presets import Settings
 from anonymotion.results import Coverage, Stopwatch
 from anonymotion.saliency import aggregate
 from anonymotion.scheduler import ahead
+from anonymotion.state import RunState
 from anonymotion.template_bank import BankBuilder, build_bank
 from anonymotion.templates import TemplateLibrary
 
 # Of each frame when it appears and when it goes.
 Times = Iterable[tuple[Seconds, Seconds]]
-
-# Full-size planes are kept for each frame of a chunk: this bounds them to a few hundred MB.
-CHUNK_PIXELS = 4_000_000
-MAX_CHUNK_FRAMES = 8
-
-
-@dataclass
-class RunState:
-    """What is carried from chunk to chunk: frames held back, the last frame, and edits and noise of this run alone.
-
-    needs_last: somebody has to know which frame is the last.  kind: of array, that frames come as.
-    """
-
-    continuity: Continuity
-    keys: KeyFrames
-    needs_last: bool = False
-    editor: Editor | None = None
-    kind: type = np.ndarray
-    previous: Tensor | None = None
-    noise: NoiseField | None = None
 
 
 class Hider:
@@ -82,6 +63,7 @@ class Hider:
     policy: what must stay visible, shapes, spans, own masks; its attributes, preset and settings count where they are
         not given here.
     device: `auto`, `cpu` or `cuda`.  engine: what runs the backbone, of `registry.ENGINES`.
+    max_memory: what a run may take, `2G` or bytes: of the process on a CPU, of the graphics card on CUDA.
     seed: for tests only; without it the noise is secret.
     library: a TemplateLibrary, by default the built-in one; `load_library()` has the user's own templates too.
     network: a Backbone that is loaded already; it must be the one that `settings.backbone` names.
@@ -100,6 +82,7 @@ class Hider:
         policy: Policy | None = None,
         device: str = "auto",
         engine: str = "auto",
+        max_memory: str | int | None = None,
         seed: int | None = None,
         library: TemplateLibrary | None = None,
         network: Backbone | None = None,
@@ -112,6 +95,7 @@ class Hider:
         self.policy = (policy or Policy()).overridden(attributes=attributes, preset=preset, settings=settings)
         self.settings: Settings = self.policy.effective_settings()
         self.device = choose_device(device)
+        self.max_memory = None if max_memory is None else parse_memory(max_memory)
         if seed is not None and not (isinstance(seed, int) and 0 <= seed < 2**63):
             raise SettingsError(f"seed {seed!r} is not a whole number from 0 to 2**63 - 1")
         self.seed = seed
@@ -161,6 +145,11 @@ class Hider:
         return library.expand(method.covers) if method is not None and method.covers else ()
 
     @property
+    def room(self) -> Room:
+        """How much memory there is for frames in work."""
+        return Room(self.device.device, self.matcher, self.flow, self.max_memory)
+
+    @property
     def covers_whole_frame(self) -> bool:
         """Whether a comparison method covers everything: nothing was named that it should cover."""
         return not self.attributes and not self.policy.marks_regions
@@ -193,7 +182,7 @@ class Hider:
     def hide(self, frames: Iterable[FrameLike], times: Times | None = None) -> Iterator[FrameLike]:
         """Take frames, (H, W, 3) uint8 RGB of one size, numpy or torch; give as many of the same kind.
 
-        Streams: a frame comes out once its chunk is full and the `look_ahead` frames after it are there, or the input
+        Streams: a frame comes out once its chunk is full and the `held_back` frames after it are there, or the input
         has ended.  Each call is a run of its own, with new noise.  times: of each frame when it appears and when it
         goes, in seconds after the first; a policy with spans needs them.
         """
@@ -209,8 +198,8 @@ class Hider:
         """
         if not self.attributes:
             raise SettingsError("no attributes are named, only shapes, masks or the whole frame: name some to find")
-        for batch, _ in grouped(frames, MAX_CHUNK_FRAMES, CHUNK_PIXELS):
-            chunk = self._to_chunk(batch, None)
+        for batch, _ in grouped(frames, self.room.frames):
+            chunk = as_chunk(batch, None, self.device.device)
             planes = self.matcher.find(chunk).saliency
             yield from zip(batch, planes.cpu().numpy(), strict=True)
 
@@ -242,55 +231,57 @@ class Hider:
             yield from chunks
 
     def _found(self, frames: Iterable[FrameLike], state: RunState) -> Generator[Found, None, None]:
-        for batch, last in grouped(frames, MAX_CHUNK_FRAMES, CHUNK_PIXELS, ahead=state.needs_last):
+        for batch, last in grouped(frames, self.room.frames, ahead=state.needs_last):
             state.kind = type(batch[0])
             yield from self._searched(batch, state, last=last)
         yield from state.continuity.flush()
 
-    def _searched(self, batch: list[FrameLike], state: RunState, *, last: bool) -> list[Found]:
+    def _searched(self, batch: list[FrameLike], state: RunState, *, last: bool) -> Iterator[Found]:
         """The next frames searched; those, of these and of earlier ones, whose mask is final."""
-        chunk = self._to_chunk(batch, state.previous)
+        chunk = as_chunk(batch, state.previous, self.device.device)
         with self._enough_memory(chunk):
-            found = self._find(chunk, state, last=last)
-            with self.stopwatch("mask"):
-                return state.continuity.push(found)
+            for found in in_parts((chunk, last), partial(self._find, state=state), halves):
+                with self.stopwatch("mask"):
+                    ready = state.continuity.push(found)
+                yield from ready
 
     def _hidden(self, found: Iterable[Found], state: RunState) -> Generator[HiddenChunk, None, None]:
         # nothing here holds on to a chunk while the next one is waited for
-        yield from map(partial(self._cover, state=state), found)
+        for parts in map(partial(self._covered_parts, state=state), found):
+            yield from parts
         if state.editor is not None:
             state.editor.finish()
 
-    def _to_chunk(self, batch: list[FrameLike], previous: Tensor | None) -> Tensor:
-        # a copy only where torch needs one: reversed channels, read-only or mapped memory
-        tensors = [
-            torch.from_numpy(np.require(f, requirements=("C", "W", "E"))) if isinstance(f, np.ndarray) else f
-            for f in batch
-        ]
-        expected = tensors[0].shape if previous is None else previous.shape
-        for tensor in tensors:
-            if tensor.dtype != torch.uint8 or tensor.ndim != 3 or tensor.shape[2] != 3 or tensor.shape != expected:
-                raise SettingsError(
-                    f"a frame of shape {tuple(tensor.shape)} {tensor.dtype} was given: expected (H, W, 3) uint8 RGB, "
-                    f"all of one size ({tuple(expected)})"
-                )
-        return torch.stack(tensors).to(self.device.device)
+    def _covered_parts(self, found: Found, state: RunState) -> Iterator[HiddenChunk]:
+        """The frames found hidden: as one chunk, or where memory runs out in more."""
+        frames, regions = found.frames, None
+        with self._enough_memory(frames):
+            if state.editor is not None:
+                with self.stopwatch("mask"):
+                    size_hw = (frames.shape[1], frames.shape[2])
+                    regions = state.editor.take(len(frames), size_hw, found.kept, frames.device)
+            yield from in_parts((found, regions), partial(self._cover, state=state), halves_found)
 
     @contextmanager
     def _enough_memory(self, frames: Tensor) -> Iterator[None]:
-        """Turn what PyTorch raises where memory runs out into a sentence."""
+        """Turn what PyTorch raises where memory runs out for a single frame into a sentence."""
         try:
             yield
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             raise DeviceError(
-                f"{self.device.name} has no memory left for {len(frames)} frames of {frames.shape[2]}x"
-                f"{frames.shape[1]}: use a smaller --short-side, or --device cpu"
+                f"{self.device.name} has no memory left for a frame of {frames.shape[2]}x{frames.shape[1]}: use a "
+                "smaller --short-side, a --max-memory below what is free, or --device cpu"
             ) from error
 
-    def _find(self, frames: Tensor, state: RunState, *, last: bool) -> Found:
-        """The left half of the picture: how the scene moves, and what matches in the frames that are looked at."""
+    def _find(self, given: tuple[Tensor, bool], state: RunState) -> Found:
+        """The left half of the picture: how the scene moves, and what matches in the frames that are looked at.
+
+        given: frames, and whether the stream ends with them.  If it fails, `state` is as it was.
+        """
+        frames, last = given
+        keys = deepcopy(state.keys)
         with self.stopwatch("flow"):
             # with every method, so that runs which differ in nothing else have the same mask and flow
             if self.flow is None:
@@ -298,12 +289,12 @@ class Hider:
             else:
                 flow = flow_to_previous(self.flow, frames, state.previous)
         with self.stopwatch("match"):
-            chosen = state.keys.choose(frames, flow, last=last)
+            chosen = keys.choose(frames, flow, last=last)
             matched = self._matched(frames, chosen)
-            state.keys.learn(chosen, matched.mask, flow)
-        state.previous = frames[-1]
-        searched = torch.zeros(len(frames), dtype=torch.bool, device=frames.device)
-        searched[chosen] = True
+            keys.learn(chosen, matched.mask, flow)
+            searched = torch.zeros(len(frames), dtype=torch.bool, device=frames.device)
+            searched[chosen] = True
+        state.keys, state.previous = keys, frames[-1]
         return Found(frames, matched.saliency, flow, matched.mask, searched, matched.kept)
 
     def _matched(self, frames: Tensor, chosen: list[int]) -> Matched:
@@ -317,31 +308,30 @@ class Hider:
             saliency[chosen], mask[chosen] = found.saliency, found.mask
         return Matched(saliency, mask, None)
 
-    def _cover(self, found: Found, state: RunState) -> HiddenChunk:
-        """The right half of the picture: from the mask that is final to the hidden frames."""
-        frames, edits = found.frames, None
-        with self._enough_memory(frames):
-            with self.stopwatch("mask"):
-                weight = self._weight(found)
-                if state.editor is None:
-                    alpha = self._alpha(weight)
-                else:
-                    regions = state.editor.take(
-                        len(frames), (frames.shape[1], frames.shape[2]), found.kept, frames.device
-                    )
-                    edits = regions.given_back(weight)
-                    alpha = self._alpha(regions.edit(weight)).masked_fill_(regions.free, 0)
-            with self.stopwatch("noise"):
-                if self.method is not None:
-                    noise = self.method.replacement(frames, alpha, self.settings.at_native)
-                else:
-                    if state.noise is None:
-                        state.noise = new_noise(
-                            self.settings, (frames.shape[1], frames.shape[2]), self.device.device, self.seed
-                        )
-                    noise = state.noise.chunk(found.flow)
-            with self.stopwatch("composite"):
-                output = composite(frames, alpha, noise)
+    def _cover(self, given: tuple[Found, Regions | None], state: RunState) -> HiddenChunk:
+        """The right half of the picture: from the mask that is final to the hidden frames.
+
+        given: what was found, and what a policy says of these frames.  If it fails, `state` is as it was.
+        """
+        (found, regions), edits = given, None
+        frames = found.frames
+        with self.stopwatch("mask"):
+            weight = self._weight(found)
+            if regions is None:
+                alpha = self._alpha(weight)
+            else:
+                edits = regions.given_back(weight)
+                alpha = self._alpha(regions.edit(weight)).masked_fill_(regions.free, 0)
+        moved = None
+        with self.stopwatch("noise"):
+            if self.method is not None:
+                noise = self.method.replacement(frames, alpha, self.settings.at_native)
+            else:
+                moved = state.noise_of(self.settings, frames, self.seed).copy()
+                noise = moved.chunk(found.flow)
+        with self.stopwatch("composite"):
+            output = composite(frames, alpha, noise)
+        state.noise = moved
         return HiddenChunk(frames, output, found.saliency, alpha, found.flow, noise, found.searched, edits)
 
     def _weight(self, found: Found) -> Tensor:
@@ -386,16 +376,3 @@ class Hider:
         searched = chunk.searched.tolist()
         for value, row, looked, unsought in zip(hidden.tolist(), shares.tolist(), searched, outside, strict=True):
             coverage.add(value, row if looked else None, matched=value > 0 or unsought)
-
-
-def new_noise(settings: Settings, size_hw: tuple[int, int], device: torch.device, seed: int | None) -> NoiseField:
-    """The noise field of one run over frames of (H, W); without a seed it is secret."""
-    return make_noise(
-        settings.noise,
-        size_hw,
-        mean=settings.noise_mean,
-        std=settings.noise_std,
-        device=device,
-        seed=seed,
-        grain=settings.grain_px(size_hw),
-    )

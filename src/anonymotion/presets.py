@@ -160,9 +160,10 @@ class Settings:
         "keeps in memory so many frames; for --composite replace",
     )
     every: str = _option(
-        "1",
-        "which frames are matched, the others get their mask along the flow from both sides: each N-th, up to "
-        "look_ahead; auto: as far apart as motion and agreement allow; for --composite replace",
+        "auto",
+        "which frames are matched, the others get their mask along the flow from both sides: auto: as far apart as "
+        "motion and agreement allow, at most 8, holding back so many frames; N: each N-th, up to look_ahead; for "
+        "--composite replace",
     )
     motion_dilation: float = _option(
         0.5, "growth of the mask per pixel that the scene moves, 0 to 4; at most 4 percent of the short side"
@@ -241,7 +242,7 @@ class Settings:
                 f"every {self.every!r} is neither {AUTO} nor a number from 1 to look_ahead ({self.look_ahead}): frames "
                 "further from a matched one would have no mask"
             )
-        if self.every != "1" and self.composite == "blend":
+        if every > 1 and self.composite == "blend":
             raise SettingsError(f"every {self.every} moves masks, and composite blend has none: leave it out")
         if self.flow_iterations != PUBLISHED_FLOW_ITERATIONS and not self.flow.startswith("raft"):
             raise SettingsError(f"flow_iterations {self.flow_iterations} is for RAFT: leave it out with {self.flow}")
@@ -327,6 +328,7 @@ _EQUATIONS: dict[str, Any] = {
     "dilation": 0.0,
     "feather": 0.0,
     "look_ahead": 0,
+    "every": "1",
     "motion_dilation": 0.0,
     "noise_grain": 0.0,
 }

@@ -46,7 +46,8 @@ AGGREGATIONS = {
 
 ENGINES = {
     "auto": "the fastest that is installed and keeps the masks",
-    "torch": "as it is, on any device",
+    "torch": "as it is in float32, on any device",
+    "torch-bf16": "products in bfloat16, for graphics cards",
     "openvino": "OpenVINO in float32, on CPUs",
     "openvino-bf16": "OpenVINO in bfloat16, on CPUs that compute with it",
     "openvino-int8": "OpenVINO with 8-bit weights and activations, on CPUs",

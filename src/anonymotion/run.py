@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from anonymotion import video
+from anonymotion.device import fetched
 from anonymotion.editing import GivenBack
 from anonymotion.errors import AnonymotionError, NothingMatchedError, SettingsError
 from anonymotion.exports import DUMP_FILES, HEAT_MAP_FILES, ChunkWriter, DumpWriter, MaskWriter, save_picture
@@ -209,8 +210,8 @@ def _hide_frames(
     if hider.policy.needs_times:
         decoded, times = _timed(decoded, moments, reader.info.frame_rate), iter(moments.popleft, None)
     with (
-        ahead(_recorded(decoded, pending), "decode", DECODED_AHEAD) as images,
-        closing(hider.explain(images, times, overlap=True)) as chunks,
+        ahead(_recorded(decoded, pending), "decode", DECODED_AHEAD) as shown,
+        closing(hider.explain(shown, times, overlap=True)) as chunks,
     ):
         for chunk in chunks:
             for extra in extras:
@@ -219,7 +220,8 @@ def _hide_frames(
             if chunk.edits is not None:
                 given_back.add(chunk.edits)
             with hider.stopwatch("encode"):
-                for image, mask in zip(chunk.output.cpu().numpy(), chunk.alpha.cpu().numpy(), strict=True):
+                images, masks = (tensor.numpy() for tensor in fetched(chunk.output, chunk.alpha))
+                for image, mask in zip(images, masks, strict=True):
                     writer.write(image, pending.popleft(), mask)
             if progress is not None:
                 progress(Progress(coverage.frames, reader.info.frame_count))

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anonymotion import memory
+from anonymotion import recycling
 from anonymotion.backbone import PatchFeatures, PatchGrid
 from anonymotion.errors import FeatureSpecMismatch, SettingsError, WeightsError
 from anonymotion.template_bank import Rivals, TemplateBank
@@ -158,7 +158,7 @@ def _upsampled_on_cpu(planes: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """See `upsample`: with OpenCV, whose rule it is where patches lie side by side."""
     import cv2
 
-    whole = memory.empty(*planes.shape[:2], *size_hw)
+    whole = recycling.empty(*planes.shape[:2], *size_hw)
     for plane, into in zip(planes.flatten(0, 1).numpy(), whole.flatten(0, 1).numpy(), strict=True):
         cv2.resize(plane, size_hw[::-1], dst=into, interpolation=cv2.INTER_LINEAR)
     return whole

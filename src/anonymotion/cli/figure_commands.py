@@ -253,7 +253,7 @@ def bench_select(
             most=most,
             scales=parse_numbers(scales, "--scales", ",".join("x" * len(scales.split(",")))),
             attributes=candidates.split(",") if candidates else (),
-            settings=settings_for("strict", short_side=short_side, close_up=0),
+            settings=settings_for("strict", short_side=short_side, close_up=0, every=1),
             device=device,
             tell=None if quiet else _line(),
         )

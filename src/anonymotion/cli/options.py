@@ -38,6 +38,15 @@ PresetOrNone = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto | cpu | cuda", rich_help_panel=MACHINE)]
 Engine = Annotated[str, typer.Option("--engine", help=" | ".join(ENGINES), rich_help_panel=MACHINE)]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        help="what a run may take, e.g. 2G: of the process, or on CUDA of the graphics card; with less it works "
+        "on fewer frames at a time",
+        rich_help_panel=MACHINE,
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="replace an existing output", rich_help_panel=FILES)]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document on standard output")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress bar")]

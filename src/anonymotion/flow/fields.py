@@ -8,13 +8,14 @@ Not here: how flow is estimated (estimators), what is moved along it (noise, mas
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from anonymotion import memory
+from anonymotion import recycling
 from anonymotion.errors import FlowError
 
 # Sundaram, Brox, Keutzer, "Dense point trajectories by GPU-accelerated large displacement optical flow" (ECCV 2010),
@@ -24,13 +25,24 @@ OCCLUSION_SQUARE_PIXELS = 0.5
 
 
 class FlowEstimator(Protocol):
-    """A way to estimate optical flow between two frames."""
+    """A way to estimate optical flow between two frames, or along a row of them."""
 
     name: str
 
     def between(self, current: Tensor, previous: Tensor) -> Tensor:
         """Flow from `current` to `previous`, both (H, W, 3) uint8 RGB: (2, H, W) float32 pixels, (dx, dy)."""
         ...
+
+    def over(self, frames: Tensor) -> Tensor:
+        """The same of each frame but the first to the one before it: (T + 1, H, W, 3) uint8 -> (T, 2, H, W).
+
+        T is at least 1.  Here pair by pair; what gains by working on all at once has its own.
+        """
+        return torch.stack([self.between(now, before) for before, now in pairwise(frames)])
+
+    def working_bytes(self, size_hw: tuple[int, int], pairs: int) -> int:
+        """About how much memory of the device `over` needs besides what it is given and gives, for frames of (H, W)."""
+        return 0
 
 
 def flow_to_previous(estimator: FlowEstimator, frames: Tensor, previous: Tensor | None) -> Tensor:
@@ -40,13 +52,12 @@ def flow_to_previous(estimator: FlowEstimator, frames: Tensor, previous: Tensor 
     Raises FlowError if a value is not finite: hidden pixels would land anywhere.
     """
     size_hw = (frames.shape[1], frames.shape[2])
-    flows = memory.empty(len(frames), 2, *size_hw, device=frames.device)
-    for frame, into in zip(frames, flows, strict=True):
-        if previous is None:
-            into.zero_()
-        else:
-            into.copy_(check_flow(estimator.between(frame, previous), size_hw, estimator.name))
-        previous = frame
+    row = frames if previous is None else torch.cat((previous[None], frames))
+    flows = torch.zeros(0, 2, *size_hw, device=frames.device)
+    if len(row) > 1:
+        flows = check_flow(estimator.over(row), size_hw, estimator.name, len(row) - 1)
+    if previous is None:
+        flows = torch.cat((flows.new_zeros(1, 2, *size_hw), flows))
     return flows
 
 
@@ -85,11 +96,12 @@ def occlusion(forward: Tensor, backward: Tensor) -> Tensor:
     return ~returns
 
 
-def check_flow(flow: Tensor, size_hw: tuple[int, int], name: str) -> Tensor:
-    """Return `flow` if it is finite and (2, H, W); raise FlowError otherwise."""
-    if flow.shape != (2, *size_hw):
-        raise FlowError(f"{name} gave a flow of shape {tuple(flow.shape)} for a frame of {size_hw}: expected (2, H, W)")
-    # the extremes of what holds a NaN are NaN
+def check_flow(flow: Tensor, size_hw: tuple[int, int], name: str, count: int | None = None) -> Tensor:
+    """Return `flow` if it is finite and (2, H, W), or of so many frames (count, 2, H, W); raise FlowError otherwise."""
+    expected = (2, *size_hw) if count is None else (count, 2, *size_hw)
+    if flow.shape != expected:
+        raise FlowError(f"{name} gave a flow of shape {tuple(flow.shape)} for frames of {size_hw}: expected {expected}")
+    # the extremes of what holds a NaN are NaN; one look at all frames, as a look waits for the device
     if flow.numel() and not torch.isfinite(torch.stack(flow.aminmax())).all():
         raise FlowError(f"{name} gave a flow that is not finite: try another --flow, or report the clip")
     return flow
@@ -121,19 +133,22 @@ def sample_at(field: Tensor, positions: Tensor) -> Tensor:
 
 
 def resize_flow(flow: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """`flow`, (2, h, w) pixels of its own size, for the same picture at (H, W): (2, H, W) pixels of that size.
+    """`flow`, (..., 2, h, w) pixels of its own size, for the same pictures at (H, W): (..., 2, H, W) pixels of that.
 
     Positions follow the half-pixel rule, and lengths the exact ratios W / w and H / h (after rounding these are not
     the factor that was asked for), so a constant shift stays constant and a zero flow zero.
     """
     height, width = flow.shape[-2:]
+    planes = flow.reshape(-1, 2, height, width)
     ratios = (size_hw[1] / width, size_hw[0] / height)
     if flow.device.type == "cpu":
         import cv2
 
-        resized = torch.empty(2, *size_hw)
-        for plane, ratio, into in zip(flow.numpy(), ratios, resized.numpy(), strict=True):
-            cv2.resize(plane * np.float32(ratio), size_hw[::-1], dst=into, interpolation=cv2.INTER_LINEAR)
-        return resized
-    enlarged = torch.nn.functional.interpolate(flow[None], size=size_hw, mode="bilinear", align_corners=False)[0]
-    return enlarged * torch.tensor(ratios, dtype=flow.dtype, device=flow.device)[:, None, None]
+        resized = recycling.empty(len(planes), 2, *size_hw)
+        for fields, into in zip(planes.numpy(), resized.numpy(), strict=True):
+            for plane, ratio, target in zip(fields, ratios, into, strict=True):
+                cv2.resize(plane * np.float32(ratio), size_hw[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
+    else:
+        resized = torch.nn.functional.interpolate(planes, size=size_hw, mode="bilinear", align_corners=False)
+        resized *= torch.tensor(ratios, dtype=flow.dtype, device=flow.device)[:, None, None]
+    return resized.reshape(*flow.shape[:-2], *size_hw)

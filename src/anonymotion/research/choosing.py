@@ -125,7 +125,8 @@ def choose(
     work: a folder for maps and features, which another call goes on with.
     Raises SettingsError if a column has no probes, splits of the columns differ in number, or nothing validates.
     """
-    bench = _Trials(experiment, dataset, work, settings or settings_for("strict", close_up=0), library, device, tell)
+    settings = settings or settings_for("strict", close_up=0, every=1)
+    bench = _Trials(experiment, dataset, work, settings, library, device, tell)
     known = bench.maker.attributes
     unknown = [name for name in attributes if name not in known]
     if unknown:

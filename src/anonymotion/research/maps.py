@@ -65,7 +65,7 @@ class MapMaker:
 
     def __init__(self, settings: Settings, network: Backbone, library: TemplateLibrary | None = None) -> None:
         if settings.composite != "replace" or settings.every != "1" or not settings.weighs_rivals:
-            raise SettingsError("attributes are chosen for presets that replace pixels in every frame: use strict")
+            raise SettingsError("attributes are chosen by what replaces pixels in every frame: use strict with every 1")
         if settings.close_up:
             raise SettingsError("maps are of whole frames: look at heads once, with close_up 0")
         self.settings, self.network = settings, network
@@ -174,7 +174,7 @@ def weighed(maps: Maps, library: TemplateLibrary, attributes: Sequence[str], set
     return inhabited(torch.stack(planes, dim=1), maps.sure, bound_of(library, attributes))
 
 
-class _KeptFlow:
+class _KeptFlow(FlowEstimator):
     """The flows of a video, one after the other."""
 
     def __init__(self, name: str, flow: Tensor) -> None:

@@ -27,7 +27,7 @@ from anonymotion.device import choose_device
 from anonymotion.errors import SettingsError
 from anonymotion.methods import load_method
 from anonymotion.noise import NoiseField
-from anonymotion.pipeline import Hider, new_noise
+from anonymotion.pipeline import Hider
 from anonymotion.presets import settings_for
 from anonymotion.registry import METHODS, backbone_entry
 from anonymotion.research.controls import (
@@ -39,6 +39,7 @@ from anonymotion.research.controls import (
 )
 from anonymotion.research.datasets import Clip
 from anonymotion.research.looks import Look, OnePass, Seen, look_at
+from anonymotion.state import new_noise
 from anonymotion.templates import TemplateLibrary
 
 NEUTRAL_SUFFIX = "+neutral"
