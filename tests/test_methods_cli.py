@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from anonymotion import pipeline, video
 from anonymotion.backbone import Backbone
 from anonymotion.cli import app
+from anonymotion.flow import FlowEstimator
 from anonymotion.registry import ATTRIBUTES, METHODS
 from anonymotion.templates import TemplateLibrary
 
@@ -162,7 +163,7 @@ def test_the_noise_is_a_switch(clip: Path, tmp_path: Path, monkeypatch: pytest.M
         """Every frame shows what the one before showed a pixel to the left."""
         return torch.stack([torch.full((64, 96), -1.0), torch.zeros(64, 96)])
 
-    estimator = type("Right", (), {"name": "right", "between": right})()
+    estimator = type("Right", (FlowEstimator,), {"name": "right", "between": right})()
     monkeypatch.setattr(pipeline, "load_flow", lambda *_, **__: estimator)
     noise = {}
     for how in ("first-frame", "accumulated", "iid"):

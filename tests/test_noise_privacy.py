@@ -43,7 +43,7 @@ def test_with_mask_and_flow_fixed_the_output_is_bit_identical_whatever_the_mask_
     outputs = []
     for source in (frames, swapped):
         hider = Hider(["hair"], seed=3, library=small, network=tiny, feather=4.0, **TINY_SETTINGS)
-        state, parts = RunState(Continuity(0), KeyFrames("1", 0)), []
+        state, parts = RunState(Continuity(0), KeyFrames("1")), []
         for start in range(0, count, chunk):
             part = slice(start, start + chunk)
             planes, searched = torch.zeros(len(mask[part]), 1, *SIZE), torch.ones(len(mask[part]), dtype=torch.bool)

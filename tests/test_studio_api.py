@@ -160,7 +160,7 @@ def test_with_its_neighbours_a_frame_is_hidden_as_in_a_run(
     client, bench = studio
     put(client, {"attributes": ["hair"], "settings": {**SMALL, "look_ahead": 2}, "include": ["0,0,9,9@-00:00.1"]})
     policy, _ = bench.session.policy
-    hider = Hider(policy=policy, library=bench.library, network=embedded_backbone)
+    hider = Hider(policy=policy, library=bench.library, network=embedded_backbone, every="1")
     images = frames_of(bench)
     times = [(i / 25, (i + 1) / 25) for i in range(len(images))]
     masks = torch.cat([chunk.alpha for chunk in hider.explain(images, times)])

@@ -220,7 +220,9 @@ class Seeing:
         """
         wanted = wanted or _always
         ahead = policy.effective_settings().look_ahead
-        if not exact:
+        if exact:
+            policy = policy.overridden(settings={"every": "1"})  # which frames a run matches, only all of it tells
+        else:
             policy, ahead = policy.overridden(settings={"look_ahead": 0}), -1
         key = json.dumps([clip.id, number, exact, _key(policy, library)])
         if key in self._explained:
