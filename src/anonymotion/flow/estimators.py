@@ -24,23 +24,25 @@ from anonymotion.flow.raft import RAFTFlow, published_weights
 class DISFlow(FlowEstimator):
     """Dense inverse search (Kroeger et al., ECCV 2016) as OpenCV implements it; runs on the CPU.
 
-    preset: OpenCV's.  With `reduced` frames are taken at 0.6 of their size and at most 432 pixels on the shorter side,
-    with a patch at every fourth pixel and 12 steps: a third of the time, and nearer to RAFT (docs/flow.md).
+    preset: OpenCV's.  With `reduced` frames are taken at 0.6 of their size, at least 216 and at most 432 pixels on the
+    shorter side, with a patch at every fourth pixel and 12 steps: a third of the time, and nearer to RAFT (docs/flow.md).
+    Frames that are no larger than that stay as they are, and so does the preset: what moves in them moves by little.
     """
 
     MIN_SIDE = 16  # below it OpenCV's pyramid fails an assertion
-    SHARE, MOST = 0.6, 432
+    SHARE, LEAST, MOST = 0.6, 216, 432
 
     def __init__(self, name: str, preset: str, *, reduced: bool = False) -> None:
         import cv2
 
         self.name = name
         self._cv2: Any = cv2
-        self._estimator: Any = cv2.DISOpticalFlow.create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset}"))
-        self._reduced = reduced
+        kind = getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset}")
+        self._estimator: Any = cv2.DISOpticalFlow.create(kind)
+        self._quicker: Any = cv2.DISOpticalFlow.create(kind) if reduced else None
         if reduced:
-            self._estimator.setPatchStride(4)
-            self._estimator.setGradientDescentIterations(12)
+            self._quicker.setPatchStride(4)
+            self._quicker.setGradientDescentIterations(12)
 
     def between(self, current: Tensor, previous: Tensor) -> Tensor:
         """Flow from `current` to `previous`; see FlowEstimator.between."""
@@ -53,21 +55,22 @@ class DISFlow(FlowEstimator):
             raise FlowError(
                 f"frames of {width}x{height} pixels are too small for {self.name}: at least {self.MIN_SIDE}"
             )
-        grey = [self._worked_on(frame.numpy()) for frame in frames.cpu()]
+        grey = [self._cv2.cvtColor(frame.numpy(), self._cv2.COLOR_RGB2GRAY) for frame in frames.cpu()]
+        estimator = self._estimator
+        if self._quicker is not None and min(height, width) > self.LEAST:
+            estimator = self._quicker
+            grey = [
+                self._cv2.resize(plane, self._reduced_wh(plane), interpolation=self._cv2.INTER_AREA) for plane in grey
+            ]
         flows = torch.empty(len(grey) - 1, 2, *grey[0].shape)
         for flow, (before, now) in zip(flows, pairwise(grey), strict=True):
-            flow.copy_(torch.from_numpy(self._estimator.calc(now, before, None)).permute(2, 0, 1))
-        return (resize_flow(flows, (height, width)) if self._reduced else flows).to(frames.device)
+            flow.copy_(torch.from_numpy(estimator.calc(now, before, None)).permute(2, 0, 1))
+        return (flows if estimator is self._estimator else resize_flow(flows, (height, width))).to(frames.device)
 
-    def _worked_on(self, frame: Any) -> Any:
-        """(H, W, 3) uint8 -> (h, w) uint8 grey, of the size that the flow is estimated at."""
-        grey = self._cv2.cvtColor(frame, self._cv2.COLOR_RGB2GRAY)
-        if not self._reduced:
-            return grey
-        height, width = grey.shape
-        scale = min(self.SHARE, self.MOST / min(height, width))
-        size = tuple(max(self.MIN_SIDE, round(length * scale)) for length in (width, height))
-        return self._cv2.resize(grey, size, interpolation=self._cv2.INTER_AREA)
+    def _reduced_wh(self, plane: Any) -> tuple[int, int]:
+        short = min(plane.shape)
+        scale = max(self.LEAST / short, min(self.SHARE, self.MOST / short))
+        return round(plane.shape[1] * scale), round(plane.shape[0] * scale)
 
 
 class ResizedFlow(FlowEstimator):
