@@ -109,7 +109,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", default=["640x360", "1280x720", "1920x1080"])
     parser.add_argument("--presets", nargs="+", default=["strict", "paper-debiased"])
     parser.add_argument("--attributes", nargs="+", default=["hair", FOUR, NINE])
-    parser.add_argument("--every", nargs="+", default=["1"], help="for preset strict: 1, 2, auto, ...")
+    parser.add_argument("--every", nargs="+", default=["auto"], help="for preset strict: 1, 2, auto, ...")
     parser.add_argument("--flow", default="dis", choices=("dis", "dis-fast"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--engine", default="auto")
@@ -143,7 +143,7 @@ def main() -> None:
             clip = Path(folder) / f"{size}-{frames}.mp4"
             make_clip(clip, (width, height), frames, arguments.clip)
             for preset, attributes, every in product(arguments.presets, arguments.attributes, arguments.every):
-                if every == "1" or preset == "strict":
+                if preset == "strict" or every == arguments.every[0]:
                     rows.append({"size": size, **measured_apart(arguments, clip, preset, attributes, every)})
                     print_row(rows[-1])
         if rows:

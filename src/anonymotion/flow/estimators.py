@@ -25,8 +25,9 @@ class DISFlow(FlowEstimator):
     """Dense inverse search (Kroeger et al., ECCV 2016) as OpenCV implements it; runs on the CPU.
 
     preset: OpenCV's.  With `reduced` frames are taken at 0.6 of their size, at least 216 and at most 432 pixels on the
-    shorter side, with a patch at every fourth pixel and 12 steps: a third of the time, and nearer to RAFT (docs/flow.md).
-    Frames that are no larger than that stay as they are, and so does the preset: what moves in them moves by little.
+    shorter side, with a patch at every fourth pixel and 12 steps: a third of the time, and nearer to RAFT
+    (docs/flow.md).  Frames that are no larger than that stay as they are, and so does the preset: what moves in them
+    moves by little.
     """
 
     MIN_SIDE = 16  # below it OpenCV's pyramid fails an assertion
