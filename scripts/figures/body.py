@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ class Body:
     def __init__(
         self, data: Path, gender: str, age: str, race: str, weight: float, muscle: str = "average", *, pose: Pose
     ):
-        vertices, self.texture, self.faces, self.uvs, self.groups = _read_obj(data / "3dobjs/base.obj")
+        base, self.texture, self.faces, self.uvs, self.groups = _read_obj(data / "3dobjs/base.obj")
+        vertices = base.copy()
         level, side = min(1.0, abs(weight)), "max" if weight > 0 else "min"
         for model, share in AGES[age].items():
             build = f"universal-{gender}-{model}-{muscle}muscle"
@@ -127,6 +129,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
+@cache
 def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, Faces, Faces, np.ndarray]:
     """Vertices, texture coordinates, and of each face its vertices, texture coordinates and group."""
     vertices, texture, groups = [], [], []

@@ -109,7 +109,7 @@ def _add_scalp(
 
 def _add_brows(body: Body, figure: dict[str, Any], skin: Faces, rng: np.random.Generator) -> None:
     """Grow the eyebrows: an arched band above the eyes, combed outwards."""
-    eye, forehead = body.centre("joint-l-eye", rest=True), _forehead(body)
+    eye, forehead = body.centre("joint-l-eye", rest=True), forehead_height(body)
     around = (np.abs(body.rest[:, 2] - eye[2]) < 0.6 * forehead) & (body.rest[:, 1] < eye[1] + 0.3 * forehead)
     faces = faces_within(skin, around)
     seed = int(rng.integers(1 << 30))
@@ -168,14 +168,14 @@ def _head_rotation(body: Body) -> np.ndarray:
     return body.rotation[body.index["joint-head"]].mean(0)
 
 
-def _forehead(body: Body) -> float:
+def forehead_height(body: Body) -> float:
     """The height of the head above the eyes, about 0.11 m."""
     return body.rest[body.index["body"], 2].max() - body.centre("joint-l-eye", rest=True)[2]
 
 
 def _scalp(body: Body, receding: float) -> np.ndarray:
     """The vertices above the hairline, which recedes by a share of the forehead."""
-    rest, forehead, eye = body.rest, _forehead(body), body.centre("joint-l-eye", rest=True)
+    rest, forehead, eye = body.rest, forehead_height(body), body.centre("joint-l-eye", rest=True)
     head = body.moved_by(*HEAD)
     depth = rest[head & (rest[:, 2] > eye[2]), 1]
     share = (rest[:, 1] - depth.min()) / (depth.max() - depth.min())
@@ -186,7 +186,7 @@ def _scalp(body: Body, receding: float) -> np.ndarray:
 
 def _beard(body: Body) -> np.ndarray:
     """The vertices of chin, jaw and upper lip, without the lips."""
-    forehead, mouth = _forehead(body), body.centre("joint-mouth", rest=True)
+    forehead, mouth = forehead_height(body), body.centre("joint-mouth", rest=True)
     above, aside = body.rest[:, 2] - mouth[2], np.abs(body.rest[:, 0])
     lips = (np.abs(above) < 0.14 * forehead) & (aside < 0.27 * forehead) & (body.rest[:, 1] < mouth[1])
     band = (above < 0.22 * forehead) & (above > -0.75 * forehead)

@@ -20,7 +20,7 @@ def make_mesh(
     material: bpy.types.Material,
     uv: tuple[Faces, np.ndarray] | None = None,
 ) -> bpy.types.Object:
-    """A smooth object of some faces of a mesh, without the vertices that none of them uses."""
+    """A smooth object of some faces of a mesh, without the vertices that none uses; `vertices` names those kept."""
     used = used_vertices(faces)
     place = {vertex: i for i, vertex in enumerate(used)}
     mesh = bpy.data.meshes.new(name)
@@ -31,6 +31,7 @@ def make_mesh(
         mesh.uv_layers.new().data.foreach_set("uv", flat.ravel())
     mesh.update()
     made = bpy.data.objects.new(name, mesh)
+    made["vertices"] = used
     bpy.context.collection.objects.link(made)
     mesh.materials.append(material)
     mesh.polygons.foreach_set("use_smooth", [True] * len(mesh.polygons))

@@ -2,7 +2,8 @@
 
 A pose maps a bone to the direction it points in: x to the figure's left, y to its back, z up.  ``curl.L`` and
 ``curl.R`` bend the fingers of a hand by an angle in degrees at each joint, or by one angle per finger ("1" is the
-thumb).  What a pose does not name follows its parent bone.
+thumb).  ``turn.BONE`` turns a bone and what hangs on it by angles in degrees about x (to nod), y (to lean) and z (to
+look aside).  What a pose does not name follows its parent bone.
 
 Not here: the mesh that the matrices move (body), facial expressions, contact with the ground or a seat.
 """
@@ -121,7 +122,7 @@ class Skeleton:
         if bone not in self._known:
             parent = self._parents[bone]
             base = self.matrix(parent) if parent else np.eye(4)
-            turn = self._bend(bone) @ self._aim(bone, base[:3, :3])
+            turn = self._turn(bone) @ self._bend(bone) @ self._aim(bone, base[:3, :3])
             own = np.eye(4)
             own[:3, :3] = turn
             own[:3, 3] = self._heads[bone] - turn @ self._heads[bone]
@@ -135,6 +136,13 @@ class Skeleton:
         stem, _, side = bone.partition(".")
         along = self._heads[f"{SEGMENT_END[stem]}.{side}"] - self._heads[bone]
         return align(along, base.T @ np.asarray(self._pose[bone], float))
+
+    def _turn(self, bone: str) -> np.ndarray:
+        """Turn a bone by the angles that the pose gives it."""
+        turn = np.eye(3)
+        for axis, degrees in zip(np.eye(3), self._pose.get("turn." + bone, ()), strict=False):
+            turn = rotation(axis, math.radians(degrees)) @ turn
+        return turn
 
     def _bend(self, bone: str) -> np.ndarray:
         """Bend a joint of a finger towards the palm."""

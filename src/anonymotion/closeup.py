@@ -51,7 +51,9 @@ ELSEWHERE = 0.5
 # of evidence that it needs for that.
 FOUND, FOUND_CONTRAST = 0.42, 0.3
 # Enlarged, hair is told from faces and collars, and can be asked for more evidence than in a whole frame; so can lips.
-SURER = {"hair": 3.0, "lips": 1.4}
+SURER = {"hair": 10.0, "lips": 1.4}
+# What is found there by evidence alone: hair is like itself in too many ways for a few exemplars.
+BY_EVIDENCE = ("hair",)
 # Whoever asks for all parts of a face asks whether a patch is one at all: their probabilities add up, so that more of
 # it is needed than for one part, or a fist is a face as well.
 WHOLE_FACE = 1.7
@@ -220,10 +222,14 @@ def close_up_of(
     surer = {**SURER, **(dict.fromkeys(GROUPS["face"], WHOLE_FACE) if whole_face else {})}
     contrast = {name: min(1.0, settings.contrast[name] * surer.get(name, 1.0)) for name in attributes}
     enlarged = enlarge_library(library, settings.close_up)
+    bank = build(enlarged, backbone, settings.close_up_spec, names, contrast=contrast, siblings_count=whole_face)
+    if bank.rivals is not None:
+        by_evidence = torch.tensor([name in BY_EVIDENCE for name in names], device=backbone.device)
+        bank = replace(bank, rivals=replace(bank.rivals, by_evidence=by_evidence))
     return CloseUp(
         backbone=backbone,
         finder=head_finder(library, backbone, settings, build),
-        bank=build(enlarged, backbone, settings.close_up_spec, names, contrast=contrast, siblings_count=whole_face),
+        bank=bank,
         planes=torch.tensor([list(attributes).index(name) for name in names], device=backbone.device),
         thresholds=torch.tensor([settings.threshold[name] for name in names], device=backbone.device),
         hair=list(attributes).index("hair") if "hair" in names else None,

@@ -132,7 +132,7 @@ class Settings:
                 ("hand", 0.4),
                 ("torso", 0.33),
                 ("leg", 0.48),
-                ("arm", 0.2),
+                ("arm", 0.16),
             ),
         ),
         "saliency in 0..1 from which a pixel is hidden, for --composite replace; hair=0.3 changes that one, 0.5 all",

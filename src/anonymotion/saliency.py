@@ -10,6 +10,7 @@ Not here: thresholds and masks (masks), what is done with a plane (compositor), 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -103,7 +104,7 @@ def attribute_saliency(features: PatchFeatures, bank: TemplateBank, how: str) ->
 
     With rivals, a cell is weakened in which the attribute is less probable than its `contrast`, in proportion, unless
     all that was asked for is as probable as `together`; so is one that a negative template of the user's own
-    matches better.
+    matches better.  Where `by_evidence` holds, saliency is that share of the evidence itself, however like an exemplar.
     """
     cells = _comparable(features, bank)
     planes = _clipped_cosine(cells, bank)
@@ -112,9 +113,17 @@ def attribute_saliency(features: PatchFeatures, bank: TemplateBank, how: str) ->
     if bank.rivals is None:
         return by_attribute
     rivals = bank.rivals
+    counted = rivals.asked_for, rivals.own, rivals.contrast
     probabilities = rivals.probe.probabilities(cells)
-    weight = evidence_weight(probabilities, rivals.asked_for, rivals.own, rivals.contrast, rivals.together)
-    return by_attribute * weight * _negative_weight(by_attribute, cells, rivals, bank.mean)
+    weight = evidence_weight(probabilities, *counted, rivals.together)
+    if rivals.helped is not None:
+        helped = evidence_weight(rivals.helped.probabilities(cells), *counted, rivals.together)
+        weight = torch.where(rivals.by_help[:, None, None], helped, weight)
+    weighed = by_attribute * weight
+    if rivals.by_evidence.any():
+        alone = evidence_weight(probabilities, *counted, math.inf)
+        weighed = torch.where(rivals.by_evidence[:, None, None], torch.maximum(alone, weighed), weighed)
+    return weighed * _negative_weight(by_attribute, cells, rivals, bank.mean)
 
 
 def evidence_weight(probabilities: Tensor, asked_for: Tensor, own: Tensor, contrast: Tensor, together: float) -> Tensor:

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from anonymotion.backbone import Backbone, PatchFeatures
 from anonymotion.descriptor_cache import DescriptorCache
+from anonymotion.drawn import drawn_people
 from anonymotion.errors import SettingsError, TemplateError, UnknownAttributeError
-from anonymotion.probe import Probe, fit
+from anonymotion.probe import HELPED_DECAY, Probe, fit
 from anonymotion.registry import GROUPS, FeatureSpec
 from anonymotion.templates import Template, TemplateLibrary
 
@@ -29,6 +30,10 @@ WHOLE_PERSON_CONTRAST = 0.4
 # The parts of these groups are too small for patches to tell them apart: a mask of `eyes` that `cheek` could take
 # patches away from missed every second frame.
 NO_RIVALS = ("face",)
+
+# What drawn people help to tell from the rest, where there are any for the spec.  Hands and faces are told apart better
+# by the library's points alone.
+HELPED = ("arm",)
 BankBuilder = Callable[..., "TemplateBank"]
 """What has the arguments of `build_bank` and gives what it gives."""
 
@@ -42,6 +47,8 @@ class Rivals:
     of the bank itself, or a part of a face beside it.  contrast: (A,) float32 in [0, 1], for each attribute of the bank
     the probability of its own classes that leaves its saliency whole; 0: nothing is weakened.  together: in (0, 1], the
     probability of all that was asked for that does so as well.
+    helped: the probe that decides about those attributes of the bank for which by_help, (A,) bool, holds; or None.
+    by_evidence: (A,) bool, whose saliency is the share of evidence itself, without a comparison with exemplars.
     negatives: (K, D) float32, raw, the negative templates of the user's own, and negative_index: (K,) int64, which
     attribute of the bank each takes away from.
     """
@@ -51,6 +58,9 @@ class Rivals:
     own: Tensor
     contrast: Tensor
     together: float
+    helped: Probe | None = None
+    by_help: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
+    by_evidence: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.bool))
     negatives: Tensor = field(default_factory=lambda: torch.empty(0, 0))
     negative_index: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
 
@@ -103,7 +113,9 @@ def build_bank(
     vectors = _vectors(library, backbone, spec)
     rows = [library.templates.index(template) for _, template in chosen]
     mean = vectors["mean"] if spec.mean is not None else None
-    rivals = None if contrast is None else _rivals(library, vectors, attributes, contrast, siblings_count)
+    rivals = None
+    if contrast is not None:
+        rivals = _rivals(library, vectors, attributes, contrast, siblings_count, (backbone.fingerprint, spec))
     index = torch.tensor([position for position, _ in chosen], device=backbone.device)
     return TemplateBank(spec, tuple(attributes), vectors["templates"][rows], index, mean, rivals)
 
@@ -114,11 +126,12 @@ def _rivals(
     attributes: Sequence[str],
     contrast: Mapping[str, float],
     siblings_count: bool,
+    described_by: tuple[str, FeatureSpec],
 ) -> Rivals:
     """Classes in this order: what was asked for, other attributes, everything else.
 
     An attribute of a user's own competes only where it was asked for: somebody's `glasses` must not take `eyes`
-    away from whoever hides eyes.
+    away from whoever hides eyes.  `described_by`: the network's fingerprint and the spec.
     """
     built_in = library.parts[0]
     names = [*contrast, *(name for name in built_in.attributes if name not in contrast)]
@@ -134,9 +147,14 @@ def _rivals(
     descriptors = torch.cat([vectors["templates"][[number for number, _ in members]], vectors["background"]])
     classes = torch.tensor([kind for _, kind in members] + [rest] * len(vectors["background"]))
     device = descriptors.device
+    directions, classes = F.normalize(descriptors - vectors["mean"], dim=-1), classes.to(device)
+    by_help = torch.tensor([name in HELPED for name in attributes], device=device)
+    drawn = drawn_people(*described_by, names, vectors["mean"]) if by_help.any() else None
     return Rivals(
-        fit(F.normalize(descriptors - vectors["mean"], dim=-1), classes.to(device), rest + 1),
+        fit(directions, classes, rest + 1),
         *what_counts(names, attributes, contrast, device, siblings_count=siblings_count),
+        helped=None if drawn is None else fit(directions, classes, rest + 1, drawn, HELPED_DECAY),
+        by_help=by_help,
         negatives=vectors["templates"][[number for number, _ in own_negatives]],
         negative_index=torch.tensor([position for _, position in own_negatives], dtype=torch.long, device=device),
     )
