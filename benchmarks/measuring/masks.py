@@ -12,7 +12,7 @@ import hashlib
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class SharedBackbone:
     def __init__(self, backbone: Backbone, specs: Sequence[FeatureSpec]) -> None:
         self._backbone, self._specs = backbone, list(dict.fromkeys(specs))
         self._known: OrderedDict[bytes, dict[FeatureSpec, PatchFeatures]] = OrderedDict()
+        self._enlarged: OrderedDict[bytes, dict[FeatureSpec, PatchFeatures]] = OrderedDict()
         self.passes = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -69,7 +70,7 @@ class SharedBackbone:
     def extract(self, images: Tensor, specs: Sequence[FeatureSpec]) -> dict[FeatureSpec, PatchFeatures]:
         """As Backbone.extract."""
         if not set(specs) <= set(self._specs):
-            return self._backbone.extract(images, specs)
+            return self._one_by_one(images, specs)
         key = content_key(images)
         if key not in self._known:
             self._known[key] = self._backbone.extract(images, self._specs)
@@ -77,6 +78,25 @@ class SharedBackbone:
             while len(self._known) > KEPT:
                 self._known.popitem(last=False)
         return {spec: self._known[key][spec] for spec in specs}
+
+    def _one_by_one(self, images: Tensor, specs: Sequence[FeatureSpec]) -> dict[FeatureSpec, PatchFeatures]:
+        """For second looks: most runs enlarge the same places of a frame, in batches that differ."""
+        keys = [content_key(image) for image in images]
+        missing = [number for number, key in enumerate(keys) if key not in self._enlarged]
+        if missing:
+            found = self._backbone.extract(images[missing], specs)
+            for place, number in enumerate(missing):
+                self._enlarged[keys[number]] = {
+                    spec: replace(features, descriptors=features.descriptors[place : place + 1])
+                    for spec, features in found.items()
+                }
+        answers = [self._enlarged[key] for key in keys]
+        while len(self._enlarged) > KEPT * 16:
+            self._enlarged.popitem(last=False)
+        return {
+            spec: replace(answers[0][spec], descriptors=torch.cat([answer[spec].descriptors for answer in answers]))
+            for spec in specs
+        }
 
 
 class SharedFlow(FlowEstimator):
