@@ -124,7 +124,7 @@ class Settings:
     attribute_aggregation: str = _option("max", f"over attributes, for --composite blend: {_one_of(AGGREGATIONS)}")
     threshold: PerAttribute[float] = _option(
         PerAttribute(
-            0.5, (("face", 0.42), ("hair", 0.4), ("hand", 0.4), ("torso", 0.33), ("leg", 0.48), ("arm", 0.18))
+            0.5, (("face", 0.42), ("hair", 0.4), ("hand", 0.4), ("torso", 0.33), ("leg", 0.48), ("arm", 0.16))
         ),
         "saliency in 0..1 from which a pixel is hidden, for --composite replace; hair=0.3 changes that one, 0.5 all",
     )
