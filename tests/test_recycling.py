@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 import torch
 
 from anonymotion import recycling
@@ -52,7 +53,8 @@ def test_no_two_tensors_share_memory() -> None:
     assert not wrong
 
 
-def test_little_is_kept() -> None:
-    tensors = [recycling.empty(recycling.MOST_KEPT_BYTES // 8) for _ in range(6)]
+def test_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recycling, "MOST_KEPT_BYTES", 16 * LARGE)
+    tensors = [recycling.empty(LARGE + 1) for _ in range(6)]
     del tensors
     assert sum(block.nbytes for block in recycling._BLOCKS._free) <= recycling.MOST_KEPT_BYTES

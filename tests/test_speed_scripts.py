@@ -43,3 +43,13 @@ def test_all_measures_end_up_in_one_document(tmp_path: Path) -> None:
     assert document["reference-bf16"]["engine"] == "torch-bf16"
     assert document["reference"]["templates"] == 4
     assert document["files"]["rows"][0]["frames"] == 3
+
+
+@pytest.mark.slow
+def test_stages_are_measured_one_by_one() -> None:
+    command = [sys.executable, str(SCRIPT.with_name("stages.py")), "--frames", "12", "--size", "96x64"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = dict(line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:])
+    assert {"flow", "noise", "composite", "encode"} < set(rows)
+    assert float(rows["all"]) > 0

@@ -21,8 +21,8 @@ from torch import Tensor
 LEAST_BYTES = 1 << 20
 """Smaller blocks are kept by the C library."""
 
-MOST_KEPT_BYTES = 128 << 20
-"""Of blocks that nothing refers to."""
+MOST_KEPT_BYTES = 512 << 20
+"""Of blocks that nothing refers to: those of a chunk of 1920x1080 and ten attributes are half of it."""
 
 Block = NDArray[np.uint8]
 
