@@ -40,10 +40,12 @@ class DISFlow(FlowEstimator):
         self._cv2: Any = cv2
         kind = getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset}")
         self._estimator: Any = cv2.DISOpticalFlow.create(kind)
-        self._quicker: Any = cv2.DISOpticalFlow.create(kind) if reduced else None
+        self._quicker: Any = None
         if reduced:
-            self._quicker.setPatchStride(4)
-            self._quicker.setGradientDescentIterations(12)
+            quicker = cv2.DISOpticalFlow.create(kind)
+            quicker.setPatchStride(4)
+            quicker.setGradientDescentIterations(12)
+            self._quicker = quicker
 
     def between(self, current: Tensor, previous: Tensor) -> Tensor:
         """Flow from `current` to `previous`; see FlowEstimator.between."""
