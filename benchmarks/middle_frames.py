@@ -1,6 +1,6 @@
 """A data set in Weizmann's layout with the middle frames of every clip alone, for a machine without time for all.
 
-    python benchmarks/middle_frames.py WEIZMANN SHORT [--frames 30]
+    python benchmarks/middle_frames.py WEIZMANN SHORT [--frames 24] [--actions bend,jump,run]
     anonymotion data check weizmann SHORT
 
 Frames are pictures, lossless.  What is measured on SHORT is measured on clips of that length, and says so.
@@ -23,10 +23,13 @@ from anonymotion.video.pictures import FolderSink
 RATE = Fraction(25)
 
 
-def shorten(source: Path, target: Path, frames: int) -> int:
-    """Write the middle `frames` of every clip that `labels.csv` names; how many frames there are in all."""
+def shorten(source: Path, target: Path, frames: int, actions: str | None = None) -> int:
+    """Write the middle `frames` of every clip that `labels.csv` names; how many frames there are in all.
+
+    actions: only these, with commas.
+    """
     with (source / "labels.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if actions is None or row["action"] in actions.split(",")]
     total = 0
     for row in rows:
         images = middle_frames(source / row["file"], frames)
@@ -53,9 +56,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weizmann", type=Path)
     parser.add_argument("short", type=Path)
-    parser.add_argument("--frames", type=int, default=30)
+    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--actions", help="only these, with commas")
     given = parser.parse_args()
-    total = shorten(given.weizmann, given.short, given.frames)
+    total = shorten(given.weizmann, given.short, given.frames, given.actions)
     print(f"{given.short}: {total} frames")
 
 
