@@ -226,6 +226,13 @@ def test_a_rotation_into_the_span_of_the_examples_changes_nothing() -> None:
     assert np.allclose(np.exp(probe.scores(test)), plain.predict_proba(test[:, 0]), atol=1e-3)
 
 
+def test_clips_that_are_all_alike_are_guessed_without_a_warning() -> None:
+    """What is left of three clips under a strong filter may be the same picture."""
+    alike = Examples(np.ones((3, 1, 30), np.float32), np.arange(3))
+    scores = np.exp(Probe(PROBES["dinov2-linear"], 3, alike, alike).scores(alike.features))
+    assert np.allclose(scores, 1 / 3, atol=1e-6)
+
+
 def test_the_validation_clips_choose_the_strength() -> None:
     """Where features say nothing, the strongest regularisation loses least; where they say all, the weakest."""
     noise = Examples(np.random.default_rng(0).normal(size=(30, 1, 40)).astype(np.float32), np.arange(30) % 3)

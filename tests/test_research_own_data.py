@@ -7,22 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_world import COLOURS, IDENTITY_SPLITS, PEOPLE_SPLITS, STATIC_ONLY, STEPS, experiment, squares
+from bench_world import COLOURS, STEPS, squares
 from synthetic import make_clip
 from typer.testing import CliRunner
 
 from anonymotion import video
 from anonymotion.cli import app
 from anonymotion.research.datasets import open_dataset
+from anonymotion.research.experiments import load_experiment
 from anonymotion.research.obfuscate import RATE
 
-EXPERIMENT = experiment(
-    "own clips",
-    "folder",
-    {"action": (PEOPLE_SPLITS, ["flow-linear"]), "identity": (IDENTITY_SPLITS, ["dinov2-nearest"])},
-    ["source", "strict", "iid", "pixelate-16"],
-    head=STATIC_ONLY,
-)
+EXPERIMENT = Path(__file__).resolve().parents[1] / "experiments" / "folder.toml"
+METHODS = "strict,first-frame,iid,pixelate-16"
 
 
 def write(path: Path, frames: list[np.ndarray]) -> None:
@@ -65,16 +61,16 @@ def test_a_folder_per_action_is_read_with_its_groups(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_from_own_videos_to_figures_and_a_sheet_of_groups(tmp_path: Path) -> None:
     data, copies, run, out = ucf(tmp_path / "data"), tmp_path / "copies", tmp_path / "run", tmp_path / "figures"
-    (tmp_path / "own.toml").write_text(EXPERIMENT)
     command("data", "check", "folder", data)
-    names = "strict,iid,pixelate-16,person-mask"
-    command("data", "obfuscate", "folder", data, "--out", copies, "--variants", names, "--short-side", 112, "-q")
-    command("bench", "run", tmp_path / "own.toml", "--data", data, "--copies", copies, "-o", run, "-q")
+    names = ["--variants", f"{METHODS},person-mask", "--short-side", 112]
+    command("data", "obfuscate", "folder", data, "--out", copies, *names, "-q")
+    command("bench", "run", EXPERIMENT, "--data", data, "--copies", copies, "-o", run, "-q")
     for name in ("fig7", "fig8"):
         command("bench", "figure", name, run, "-o", out)
         assert (out / f"{name}.svg").stat().st_size > 5000
     with (out / "fig7.csv").open() as file:
-        assert {row["method"] for row in csv.DictReader(file)} == {"source", "strict", "iid", "pixelate-16"}
+        shown = {row["method"] for row in csv.DictReader(file)}
+    assert shown == {row.label or row.name for row in load_experiment(EXPERIMENT).methods}
     sheet = command("bench", "fairness", run, "--data", data, "--label", "gender", "--format", "csv")
     assert [line.split(",")[0] for line in sheet.splitlines()] == ["method", "F", "M"]
     clips = sorted(data.glob("*/*.avi"))[:2]

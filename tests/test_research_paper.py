@@ -19,7 +19,7 @@ from anonymotion.research.tables import FORMATS
 from anonymotion.research.variants import RECIPES, make_variants
 
 FILES = sorted((Path(__file__).resolve().parents[1] / "experiments").glob("*.toml"))
-PAPER = [file for file in FILES if not file.name.startswith("weizmann")]
+PAPER = [file for file in FILES if not file.name.startswith(("weizmann", "folder"))]
 TINY = ("seeds=[0]", "pretrained=none", "training.max_epochs=1", "training.batch=4", "training.workers=0")
 TINY += ("training.tensorboard=false", "input.frames=4", "input.crop=32", "privacy_frames=2")
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from anonymotion.backbone import Backbone, PatchFeatures
 from anonymotion.chunks import HiddenChunk
 from anonymotion.errors import DatasetError
+from anonymotion.flow import FlowEstimator
 from anonymotion.pipeline import Hider
 from anonymotion.registry import FeatureSpec
 from anonymotion.research.archives import load_arrays, save_arrays
@@ -33,6 +34,8 @@ from anonymotion.results import library_versions
 # What is put into a mask, which a look is the same for.
 COVER_SETTINGS = ("preset", "noise", "noise_mean", "noise_std", "noise_grain", "method", "at_native")
 REMEMBERED_BATCHES = 12
+# Of frames: looks hold back up to `look_ahead`, and read in chunks, so that one may be as far behind another.
+REMEMBERED_FLOWS = 64
 CHUNK_FRAMES = 32
 
 
@@ -67,6 +70,29 @@ class OnePass(Backbone):
             while len(self._batches) > REMEMBERED_BATCHES:
                 self._batches.popitem(last=False)
         return {spec: self._batches[key][spec.raw] for spec in specs}
+
+
+class OneFlow:
+    """An estimator of flow that remembers its last answers, so that Hiders that see the same frames share its work."""
+
+    def __init__(self, estimator: FlowEstimator) -> None:
+        self.name = estimator.name
+        self._estimator = estimator
+        self._flows: OrderedDict[bytes, Tensor] = OrderedDict()
+        self.asked = 0
+
+    def between(self, current: Tensor, previous: Tensor) -> Tensor:
+        """See FlowEstimator.between; of two frames that were compared a moment ago, what was found then."""
+        digest = hashlib.blake2b(repr(tuple(current.shape)).encode(), digest_size=16)
+        for frame in (current, previous):
+            digest.update(frame.cpu().numpy().tobytes())
+        key = digest.digest()
+        if key not in self._flows:
+            self._flows[key] = self._estimator.between(current, previous)
+            self.asked += 1
+            while len(self._flows) > REMEMBERED_FLOWS:
+                self._flows.popitem(last=False)
+        return self._flows[key].clone()
 
 
 @dataclass(frozen=True)
@@ -115,8 +141,8 @@ class Seen:
 def look_at(looks: Sequence[Look], frames: Iterable[np.ndarray]) -> Iterator[Seen]:
     """What `looks` find in `frames`, (H, W, 3) uint8 RGB of one size, in order; holds back as the slowest look does.
 
-    All looks must have the same flow.  With a `OnePass` backbone in all of them each frame passes it once.  Without any
-    look the flow is zero.
+    All looks must have the same flow, which is estimated once.  With a `OnePass` backbone in all of them each frame
+    passes it once.  Without any look the flow is zero.
     """
     if not looks:
         for images in chunks_of(frames):
@@ -124,6 +150,7 @@ def look_at(looks: Sequence[Look], frames: Iterable[np.ndarray]) -> Iterator[See
         return
     digests = [look.digest for look in looks]
     _expect([look.hider for look in looks])
+    _share_flow([look.hider for look in looks])
     taken = [0] * len(looks)
     streams = [
         look.hider.explain(_counted(copy, taken, number))
@@ -163,6 +190,15 @@ def _expect(hiders: Sequence[Hider]) -> None:
     for hider in hiders:
         if isinstance(hider.backbone, OnePass):
             hider.backbone.expect(spec for spec in specs if spec.backbone == hider.settings.backbone)
+
+
+def _share_flow(hiders: Sequence[Hider]) -> None:
+    """The first Hider's estimator for all of them, in whose place it stays: it answers the same."""
+    flow = hiders[0].flow
+    if flow is not None and len(hiders) > 1:
+        shared = flow if isinstance(flow, OneFlow) else OneFlow(flow)
+        for hider in hiders:
+            hider.flow = hider.flow and shared
 
 
 def _counted(frames: Iterable[np.ndarray], taken: list[int], number: int) -> Iterator[np.ndarray]:

@@ -123,7 +123,8 @@ def _fit(examples: Examples, strength: float) -> Any:
     # With an L2 penalty the solution lies in the span of the examples: a rotation into it changes nothing but the time.
     turned = [PCA(svd_solver="full")] if features.shape[1] > len(features) else []
     model = make_pipeline(StandardScaler(), *turned, LogisticRegression(C=strength, max_iter=500))
-    with warnings.catch_warnings():
+    # examples that are all alike have no variance to be explained: the rotation is still one
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         # weakly regularised fits of separable classes have their optimum far away; the direction is settled long before
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(features, labels)
