@@ -25,9 +25,8 @@ class DISFlow(FlowEstimator):
     """Dense inverse search (Kroeger et al., ECCV 2016) as OpenCV implements it; runs on the CPU.
 
     preset: OpenCV's.  With `reduced` frames are taken at 0.6 of their size, at least 216 and at most 432 pixels on the
-    shorter side, with a patch at every fourth pixel and 12 steps: a third of the time, and nearer to RAFT
-    (docs/flow.md).  Frames that are no larger than that stay as they are, and so does the preset: what moves in them
-    moves by little.
+    shorter side: less than half of the time, and nearer to RAFT (docs/flow.md).  Frames that are no larger than that
+    stay as they are: what moves in them moves by little.
     """
 
     MIN_SIDE = 16  # below it OpenCV's pyramid fails an assertion
@@ -38,14 +37,8 @@ class DISFlow(FlowEstimator):
 
         self.name = name
         self._cv2: Any = cv2
-        kind = getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset}")
-        self._estimator: Any = cv2.DISOpticalFlow.create(kind)
-        self._quicker: Any = None
-        if reduced:
-            quicker = cv2.DISOpticalFlow.create(kind)
-            quicker.setPatchStride(4)
-            quicker.setGradientDescentIterations(12)
-            self._quicker = quicker
+        self._estimator: Any = cv2.DISOpticalFlow.create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset}"))
+        self._reduced = reduced
 
     def between(self, current: Tensor, previous: Tensor) -> Tensor:
         """Flow from `current` to `previous`; see FlowEstimator.between."""
@@ -59,16 +52,14 @@ class DISFlow(FlowEstimator):
                 f"frames of {width}x{height} pixels are too small for {self.name}: at least {self.MIN_SIDE}"
             )
         grey = [self._cv2.cvtColor(frame.numpy(), self._cv2.COLOR_RGB2GRAY) for frame in frames.cpu()]
-        estimator = self._estimator
-        if self._quicker is not None and min(height, width) > self.LEAST:
-            estimator = self._quicker
-            grey = [
-                self._cv2.resize(plane, self._reduced_wh(plane), interpolation=self._cv2.INTER_AREA) for plane in grey
-            ]
+        reduced = self._reduced and min(height, width) > self.LEAST
+        if reduced:
+            size = self._reduced_wh(grey[0])
+            grey = [self._cv2.resize(plane, size, interpolation=self._cv2.INTER_AREA) for plane in grey]
         flows = torch.empty(len(grey) - 1, 2, *grey[0].shape)
         for flow, (before, now) in zip(flows, pairwise(grey), strict=True):
-            flow.copy_(torch.from_numpy(estimator.calc(now, before, None)).permute(2, 0, 1))
-        return (flows if estimator is self._estimator else resize_flow(flows, (height, width))).to(frames.device)
+            flow.copy_(torch.from_numpy(self._estimator.calc(now, before, None)).permute(2, 0, 1))
+        return (resize_flow(flows, (height, width)) if reduced else flows).to(frames.device)
 
     def _reduced_wh(self, plane: Any) -> tuple[int, int]:
         short = min(plane.shape)
