@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from tiny import TINY, TINY_SETTINGS, patchwork, tiny_network
@@ -17,8 +19,8 @@ FRAMES = [patchwork((90, 130), seed=9)[n : n + 72, 2 * n : 2 * n + 96] for n in 
 
 def test_looks_estimate_each_flow_once(tiny: Backbone, small: TemplateLibrary) -> None:
     network = OnePass(TINY, tiny_network(), tiny.patch_size, tiny.fingerprint, tiny.device)
-    ways = [{}, {"look_ahead": 0}, {"every": "3"}]
-    settings = {**TINY_SETTINGS, "threshold": 0.3, "contrast": 0.0}
+    ways: list[dict[str, Any]] = [{}, {"look_ahead": 0}, {"every": "3"}]
+    settings: dict[str, Any] = {**TINY_SETTINGS, "threshold": 0.3, "contrast": 0.0}
     hiders = [Hider("hair,torso", library=small, network=network, **{**settings, **way}) for way in ways]
     alone = [list(hider.explain(FRAMES)) for hider in hiders]
     looks = [Look(hider, small.digest) for hider in hiders]
