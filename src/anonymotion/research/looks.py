@@ -72,7 +72,7 @@ class OnePass(Backbone):
         return {spec: self._batches[key][spec.raw] for spec in specs}
 
 
-class OneFlow:
+class OneFlow(FlowEstimator):
     """An estimator of flow that remembers its last answers, so that Hiders that see the same frames share its work."""
 
     def __init__(self, estimator: FlowEstimator) -> None:
@@ -93,6 +93,10 @@ class OneFlow:
             while len(self._flows) > REMEMBERED_FLOWS:
                 self._flows.popitem(last=False)
         return self._flows[key].clone()
+
+    def working_bytes(self, size_hw: tuple[int, int], pairs: int) -> int:
+        """See FlowEstimator.working_bytes: pairs are compared one by one."""
+        return self._estimator.working_bytes(size_hw, 1)
 
 
 @dataclass(frozen=True)
