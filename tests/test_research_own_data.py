@@ -64,7 +64,8 @@ def test_from_own_videos_to_figures_and_a_sheet_of_groups(tmp_path: Path) -> Non
     command("data", "check", "folder", data)
     names = ["--variants", f"{METHODS},person-mask", "--short-side", 112]
     command("data", "obfuscate", "folder", data, "--out", copies, *names, "-q")
-    command("bench", "run", EXPERIMENT, "--data", data, "--copies", copies, "-o", run, "-q")
+    clean = ["--set", 'threats=["static"]']  # half of the time
+    command("bench", "run", EXPERIMENT, "--data", data, "--copies", copies, "-o", run, "-q", *clean)
     for name in ("fig7", "fig8"):
         command("bench", "figure", name, run, "-o", out)
         assert (out / f"{name}.svg").stat().st_size > 5000
