@@ -190,7 +190,7 @@ class Queue:
             leftovers.sweep(job.output.parent)
             with self._changed:
                 self._current = None
-                job.ended = time.monotonic()
+                job.ended = job.ended or time.monotonic()
                 if job.state == "running":  # it died without a word
                     job.state = "failed"
                     text = f"the run ended without a result (exit status {process.exitcode}); nothing was written"
@@ -235,7 +235,8 @@ class Queue:
                     job.progressed(*values)
                 elif kind == "done":
                     job.result, job.computed, job.reused = values
-                    job.state = "done"
+                    # now, not when the process is gone: whoever sees it done may ask how fast it was
+                    job.state, job.ended = "done", time.monotonic()
                 else:
                     job.error = {"type": values[0], "message": values[1]}
                     job.state = "failed"
