@@ -121,11 +121,7 @@ class Continuity:
             ages = torch.full_like(mask, self._held_back + 1, dtype=torch.uint8)
         else:
             # What comes in over an edge is taken for what was at that edge: it may be the rest of it.
-            height, width = mask.shape
-            x, y = whole_steps(flow, self._taken)
-            x.add_(torch.arange(width, device=x.device)).clamp_(0, width - 1)
-            y.add_(torch.arange(height, device=y.device)[:, None]).clamp_(0, height - 1)
-            places = y.mul_(width).add_(x).view(-1)
+            places = sources(flow, self._taken)[0].view(-1)
             ages = self._older(self._newest.view(-1).index_select(0, places).view_as(mask))
         self._newest = ages.masked_fill_(mask, 0)
         self._taken += 1
@@ -263,6 +259,18 @@ def whole_steps(flow: Tensor, number: int) -> Tensor:
     It is the displacement that is rounded, not the position, so that all of a rigid motion takes the same step.
     """
     return (flow + (0.5 + number * _GOLDEN) % 1).floor_().long()
+
+
+def sources(flow: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """Where each cell of frame `number` was in the frame before it, along the flow, (2, h, w), that points there:
+    (h, w) int64, flat, the nearest cell of the frame; and (h, w) bool, whether it was in the frame.
+    """
+    height, width = flow.shape[1:]
+    x, y = whole_steps(flow, number)
+    x.add_(torch.arange(width, device=x.device))
+    y.add_(torch.arange(height, device=y.device)[:, None])
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    return y.clamp_(0, height - 1) * width + x.clamp_(0, width - 1), inside
 
 
 def _without_specks(plane: Tensor) -> Tensor:

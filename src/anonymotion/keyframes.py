@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anonymotion.continuity import cell_flow, cell_size, to_cells, whole_steps
+from anonymotion.continuity import cell_flow, cell_size, sources, to_cells
 from anonymotion.presets import AUTO, Settings
 
 # The furthest that `auto` goes, a third of a second of most videos, and where it begins.
@@ -100,7 +100,7 @@ class KeyFrames:
         if carried is not None and carried.any():
             speed = max(speed, _exceeded(lengths[carried], _FAST_IN_MASK))
         self._moved += 100 * speed / short
-        source, inside = _sources(step, number)
+        source, inside = sources(step, number)
         near = F.pad(before[None, None], (1, 1, 1, 1), mode="replicate")
         low, high = -F.max_pool2d(-near, 3, 1)[0, 0], F.max_pool2d(near, 3, 1)[0, 0]
         # what comes in over an edge is carried back from the next matched frame
@@ -146,18 +146,6 @@ def _exceeded(values: Tensor, share: float) -> float:
     return float(values.kthvalue(max(1, int(share * len(values)))).values)
 
 
-def _sources(flow: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """Where each cell of frame `number` was in the frame before it, along the flow, (2, h, w), that points there:
-    (h, w) int64, flat, the nearest cell of the frame; and (h, w) bool, whether it was in the frame.
-    """
-    height, width = flow.shape[1:]
-    x, y = whole_steps(flow, number)
-    x.add_(torch.arange(width, device=x.device))
-    y.add_(torch.arange(height, device=y.device)[:, None])
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    return y.clamp_(0, height - 1) * width + x.clamp_(0, width - 1), inside
-
-
 def _moved_along(mask: Tensor, flow: Tensor, number: int) -> Tensor:
     """An (h, w) mask of the frame before frame `number`, moved to it along the flow, (2, h, w), that points back."""
-    return mask.take(_sources(flow, number)[0])
+    return mask.take(sources(flow, number)[0])
