@@ -3,8 +3,9 @@
 The steps are ways to score a patch: eq. 1 with one exemplar, all of them, without and with the de-biasing mean,
 weighed by the probe, another block or facet.  Each is judged at its own best threshold, one for all clips: the highest
 at which the attribute's goals for recall and missed frames (goals.toml) are reached.  What it then masks needlessly is
-its price.  So the figures compare steps; how good the calibrated defaults are is told by coverage.py.  `--curves`
-draws recall against that price for all thresholds of the last step.
+its price.  So the figures compare steps; how good the calibrated defaults are is told by coverage.py.  The last row
+is what `strict` sees in a frame, with presence and the second look at heads.  `--curves` draws recall against that
+price for all thresholds of that row.
 
 Masks are those of single frames, on a grid of four by four per patch and grown by two of its cells (about what the
 default dilation is), so that a step costs seconds and no pixel of a clip is kept.
@@ -16,8 +17,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from coverage import HERE, clips_of, name_of, windows_of
 from instruments import default_folder
 from measuring import controls, findings
 from measuring.marks import excluded, is_clip, read_exclusions, read_points
+from measuring.masks import Runs
 from measuring.measures import MISSED_BELOW
 from measuring.regions import read_frame
 from measuring.rows import marked
@@ -62,8 +65,9 @@ STEPS = (
     Step("block 10 instead of 11", {**PLAIN, "contrast": 0.3, "layer": 10}),
     Step("block 9 instead of 11", {**PLAIN, "contrast": 0.3, "layer": 9}),
     Step("values of block 9", {**PLAIN, "contrast": 0.3, "layer": 9, "facet": "value"}),
-    Step("**as strict has it**", {}),
+    Step("the first look of strict", {}),
 )
+STRICT = "**strict, as it is**"
 
 
 @dataclass
@@ -72,6 +76,7 @@ class Seen:
 
     (4 rows, 4 columns) bool each, by attribute; without one where it is not measured.  oval: the rest of the face's
     oval.  outside: everything but the grown person, the same for all attributes.
+    strict: what `strict` sees, by attribute, (4 rows, 4 columns) float32: saliency over its threshold.
     """
 
     clip: str
@@ -80,15 +85,28 @@ class Seen:
     needless: dict[str, np.ndarray]
     oval: dict[str, np.ndarray]
     outside: dict[str, np.ndarray]
+    strict: dict[str, np.ndarray]
 
 
-def sampled(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A (H, W) mask at the centres of `shape` cells."""
+def sampled(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A (H, W) plane at the centres of `shape` cells."""
     rows, columns = (
         np.minimum(((np.arange(n) + 0.5) / n * length).astype(int), length - 1)
-        for n, length in zip(shape, mask.shape, strict=True)
+        for n, length in zip(shape, plane.shape, strict=True)
     )
-    cells: np.ndarray = mask[rows][:, columns]
+    cells: np.ndarray = plane[rows][:, columns]
+    return cells
+
+
+def of_strict(name: str, frame: Seen) -> np.ndarray:
+    """What `strict` sees of an attribute in a frame, as a Scorer gives it."""
+    return frame.strict[name]
+
+
+def grown(plane: torch.Tensor) -> np.ndarray:
+    """(rows, columns) float32 cells, each as high as the highest around it."""
+    side = 2 * GROWN_CELLS + 1
+    cells: np.ndarray = functional.max_pool2d(plane[None], side, stride=1, padding=GROWN_CELLS)[0].numpy()
     return cells
 
 
@@ -105,12 +123,21 @@ class Reader:
 
     def __init__(self, arguments: argparse.Namespace, backbone: Backbone, specs: Sequence[FeatureSpec]) -> None:
         self.arguments, self.backbone, self.specs = arguments, backbone, list(specs)
+        self.strict = Runs(arguments.attributes, "strict", "cpu")
         self.points = read_points(HERE / "points.toml")
         self.exclusions = read_exclusions(HERE / "coverage.toml")
 
-    def features(self, image: np.ndarray) -> dict[FeatureSpec, PatchFeatures]:
-        """Descriptors of one picture for every spec."""
-        return self.backbone.extract(torch.from_numpy(np.ascontiguousarray(image))[None], self.specs)
+    def look(self, name: str, image: np.ndarray) -> Seen:
+        """One picture, without any regions."""
+        image = np.ascontiguousarray(image)
+        features = self.backbone.extract(torch.from_numpy(image)[None], self.specs)
+        grid = next(iter(features.values())).grid
+        shape = (PER_PATCH * grid.rows, PER_PATCH * grid.columns)
+        strict = {
+            attribute: grown(torch.from_numpy(sampled(self.strict.strength(attribute, image), shape)))
+            for attribute in self.strict.names
+        }
+        return Seen(name, features, {}, {}, {}, {}, strict)
 
     def read(self, clip: Path) -> Iterator[Seen]:
         """The frames of a clip."""
@@ -125,10 +152,8 @@ class Reader:
                     continue
                 regions = read_frame(image, findings.of_frame(found, frame))
                 left_out = excluded(self.exclusions, clip, frame)
-                features = self.features(image)
-                grid = next(iter(features.values())).grid
-                shape = (PER_PATCH * grid.rows, PER_PATCH * grid.columns)
-                seen = Seen(name_of(clip), features, {}, {}, {}, {})
+                seen = self.look(name_of(clip), image)
+                shape = next(iter(seen.strict.values())).shape
                 for name, region in regions.sure.items():
                     if name not in left_out:
                         seen.sure[name] = sampled(region, shape)
@@ -168,16 +193,14 @@ class Scorer:
             for spec, names in groups.items()
         ]
 
-    def __call__(self, features: dict[FeatureSpec, PatchFeatures]) -> np.ndarray:
+    def __call__(self, frame: Seen) -> np.ndarray:
         """(4 rows, 4 columns) float32: the strongest of the members, grown."""
         planes = [
-            attribute_saliency(features[bank.spec.raw], bank, self.settings.exemplar_aggregation).amax(dim=1)
+            attribute_saliency(frame.features[bank.spec.raw], bank, self.settings.exemplar_aggregation).amax(dim=1)
             for bank in self.banks
         ]
         fine = functional.interpolate(torch.stack(planes).amax(dim=0)[:, None], scale_factor=PER_PATCH, mode="bilinear")
-        side = 2 * GROWN_CELLS + 1
-        grown: np.ndarray = functional.max_pool2d(fine, side, stride=1, padding=GROWN_CELLS)[0, 0].numpy()
-        return grown
+        return grown(fine[0, 0])
 
 
 def reached(scored: Sequence[tuple[str, np.ndarray]], recall: float, missed: float) -> float:
@@ -193,9 +216,9 @@ def reached(scored: Sequence[tuple[str, np.ndarray]], recall: float, missed: flo
 class Judge:
     """Scores of all frames for one attribute by one step, held against what the instrument is sure of."""
 
-    def __init__(self, score: Scorer, name: str, frames: Sequence[Seen]) -> None:
+    def __init__(self, score: Callable[[Seen], np.ndarray], name: str, frames: Sequence[Seen]) -> None:
         self.name, self.score, self.frames = name, score, frames
-        self.planes = [score(frame.features) for frame in frames]
+        self.planes = [score(frame) for frame in frames]
         both = list(zip(frames, self.planes, strict=True))
         self.scored = [(frame.clip, plane[frame.sure[name]]) for frame, plane in both if has(frame.sure, name)]
 
@@ -209,7 +232,7 @@ class Judge:
         name = self.name
         return mean([float((plane[at[name]] >= threshold).mean()) for at, plane in found if has(at, name)])
 
-    def cells(self, empty: Sequence[dict[FeatureSpec, PatchFeatures]], bounds: dict[str, float]) -> list[str]:
+    def cells(self, empty: Sequence[Seen], bounds: dict[str, float]) -> list[str]:
         """Of the table: recall, worst clip, missed, outside, excess, that of the oval, pictures with nobody."""
         if not self.scored:
             return ["-"] * 7
@@ -223,7 +246,7 @@ class Judge:
             min(mean(of_clip) for of_clip in by_clip.values()),
             mean([float(value < MISSED_BELOW) for value in recalls]),
             *(self.share(where, threshold) for where in ("outside", "needless", "oval")),
-            mean([float((self.score(features) >= threshold).mean()) for features in empty]),
+            mean([float((self.score(picture) >= threshold).mean()) for picture in empty]),
         ]
         return [percent(value) for value in values]
 
@@ -262,14 +285,14 @@ def study(arguments: argparse.Namespace) -> str:
     library, device = TemplateLibrary.load(), torch.device("cpu")
     settings = [settings_for("strict", **step.changes) for step in STEPS]
     specs = list(dict.fromkeys(spec.raw for each in settings for spec in specs_of(each).values()))
-    backbone = Backbone.load(settings[0].backbone, device)
+    backbone = Backbone.load(settings[0].backbone, device, engine="auto")
     reader = Reader(arguments, backbone, specs)
     frames: list[Seen] = []
     for clip in clips_of(arguments.clips):
         frames += reader.read(clip)
         print(f"{name_of(clip)}: {len(frames)} frames", file=sys.stderr, flush=True)
     pictures = controls.empty_pictures(arguments.environments).items()
-    empty = [reader.features(picture) for name, picture in pictures if not controls.of_the_library(name, library)]
+    empty = [reader.look(name, picture) for name, picture in pictures if not controls.of_the_library(name, library)]
     goals: Goals = read_goals(HERE / "goals.toml")
     heads = ["step", "recall", "worst clip", "missed", "outside", "excess", "excess of the oval", "nobody there"]
     parts = [f"{len(frames)} frames, {len(empty)} pictures with nobody in them that the library does not have.\n"]
@@ -277,8 +300,10 @@ def study(arguments: argparse.Namespace) -> str:
     for name in arguments.attributes:
         lines = []
         for step, chosen in zip(STEPS, settings, strict=True):
-            curves[name] = Judge(Scorer(chosen, name, library, backbone), name, frames)
-            lines.append([step.name, *curves[name].cells(empty, goals[name])])
+            judge = Judge(Scorer(chosen, name, library, backbone), name, frames)
+            lines.append([step.name, *judge.cells(empty, goals[name])])
+        curves[name] = Judge(partial(of_strict, name), name, frames)
+        lines.append([STRICT, *curves[name].cells(empty, goals[name])])
         parts.append(f"### {name}\n\n" + table(heads, lines))
         print(f"{name} is done", file=sys.stderr, flush=True)
     if arguments.curves:

@@ -160,6 +160,16 @@ class Runs:
                 saliency={name: planes for name, (_, _, planes) in here.items() if planes is not None},
             )
 
+    def strength(self, name: str, image: np.ndarray) -> np.ndarray:
+        """What run `name` sees in one (H, W, 3) frame: (H, W) float32, saliency over its threshold.
+
+        From 1 on there is a mask.  The strongest of the run's attributes; nothing is joined over time, nothing grown.
+        """
+        matcher = self._hiders[name].matcher
+        planes = matcher.find(torch.from_numpy(image)[None]).saliency[0] / matcher.thresholds[:, None, None]
+        strongest: np.ndarray = planes.amax(dim=0).numpy()
+        return strongest
+
     def at_scale(self, name: str, planes: np.ndarray, scale: float) -> np.ndarray:
         """The mask of run `name` with every threshold multiplied by `scale`: no continuity, else as the pipeline."""
         hider = self._hiders[name]
