@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anonymotion.backbone import IMAGENET_MEAN, IMAGENET_STD
 from anonymotion.registry import BACKBONES, BackboneEntry
+from anonymotion.stem import IMAGENET_MEAN, IMAGENET_STD
 
 # timm's name of a module -> transformers' name of it, without the prefix of the block
 COMMON = {

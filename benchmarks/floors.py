@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from anonymotion.backbone import PatchGrid
 from anonymotion.flow.raft import RAFTFlow
+from anonymotion.patch_grid import PatchGrid
 from anonymotion.pipeline import Hider
 
 
@@ -67,7 +67,7 @@ def backbone_operations(hider: Hider, size_hw: tuple[int, int]) -> float:
     backbone: Any = hider.backbone
     specs = [bank.spec for bank in hider.matcher.banks]
     grid = PatchGrid.of(size_hw, backbone.patch_size, specs[0])
-    width, tokens = backbone._network.embed_dim, grid.rows * grid.columns + backbone._network.num_prefix_tokens
+    width, tokens = backbone.stem.width, grid.rows * grid.columns + backbone.stem.prefix_tokens
     blocks = max(spec.layer for spec in specs)
     return float(blocks * (24 * tokens * width**2 + 4 * tokens**2 * width) + len(specs) * 2 * tokens * width**2)
 

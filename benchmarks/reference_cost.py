@@ -28,11 +28,12 @@ from floors import finished
 from safetensors.torch import save_file
 from torch import Tensor
 
-from anonymotion.backbone import Backbone, PatchGrid
+from anonymotion.backbone import Backbone
 from anonymotion.blocks import TorchEngine
 from anonymotion.flow import source_positions
 from anonymotion.flow.raft import RAFTFlow
-from anonymotion.networks import create
+from anonymotion.networks import create, whole
+from anonymotion.patch_grid import PatchGrid
 from anonymotion.pipeline import Hider
 from anonymotion.presets import PUBLISHED_FLOW_ITERATIONS
 from anonymotion.registry import backbone_entry
@@ -70,8 +71,8 @@ def random_raft(folder: Path, name: str) -> Path:
 @torch.inference_mode()
 def published_keys(backbone: Backbone, image: Tensor, grid: PatchGrid) -> Tensor:
     """(rows * columns, D) keys of the last block, from a pass through all of it."""
-    network = backbone._network
-    tokens = backbone._embed(image[None], grid)
+    network: Any = whole(backbone._network)
+    tokens = backbone.stem.tokens(image[None], grid)
     keys = tokens
     for block in network.blocks:
         attention = block.attn

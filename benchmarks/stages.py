@@ -22,13 +22,13 @@ import torch
 from speed import make_clip
 
 from anonymotion import masks, video
-from anonymotion.backbone import PatchGrid
 from anonymotion.chunks import HiddenChunk, hidden_shares
 from anonymotion.compositor import composite
 from anonymotion.continuity import Continuity, Found, dilate_with_motion
 from anonymotion.flow import flow_to_previous, load_flow
 from anonymotion.memory import CHUNK_PIXELS, MAX_CHUNK_FRAMES
 from anonymotion.noise import make_noise
+from anonymotion.patch_grid import PatchGrid
 from anonymotion.presets import Settings
 from anonymotion.saliency import upsample
 

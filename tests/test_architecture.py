@@ -26,6 +26,8 @@ ROWS = (
         "backbone_openvino",
         "blocks",
         "networks",
+        "stem",
+        "patch_grid",
         "flow",
         "noise",
         "noise_transport",

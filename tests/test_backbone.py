@@ -11,15 +11,13 @@ from hypothesis import strategies as st
 from tiny import TINY, TINY_DEPTH, TINY_PATCH, TINY_SIDE, TINY_WIDTH, patchwork, tiny_backbone, tiny_network
 
 from anonymotion.backbone import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     Backbone,
     PatchFeatures,
-    PatchGrid,
-    projected,
 )
 from anonymotion.errors import SettingsError, UnsupportedInputError
+from anonymotion.patch_grid import PatchGrid
 from anonymotion.registry import BACKBONES, FACETS, BackboneEntry, FeatureSpec
+from anonymotion.stem import IMAGENET_MEAN, IMAGENET_STD, projected
 from anonymotion.template_bank import template_descriptor
 from anonymotion.templates import TemplateLibrary
 from anonymotion.weights import provenance

@@ -15,10 +15,12 @@ import torch
 from safetensors.torch import save_file
 
 from anonymotion import networks
-from anonymotion.backbone import Backbone, PatchGrid, interpolate_positions
+from anonymotion.backbone import Backbone
 from anonymotion.errors import WeightsError
 from anonymotion.networks import build_network, create
+from anonymotion.patch_grid import PatchGrid
 from anonymotion.registry import BACKBONES, FACETS, FeatureSpec
+from anonymotion.stem import interpolate_positions
 
 _PATH = Path(__file__).parent.parent / "benchmarks" / "backbone_reference.py"
 _SPEC = importlib.util.spec_from_file_location("backbone_reference", _PATH)

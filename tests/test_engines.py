@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,8 @@ from anonymotion.blocks import TorchEngine, Wanted
 from anonymotion.descriptor_cache import user_cache_folder
 from anonymotion.doctor import _engine
 from anonymotion.errors import DeviceError, MissingDependencyError, SettingsError
-from anonymotion.networks import create
+from anonymotion.networks import LazyNetwork, create
+from anonymotion.patch_grid import PatchGrid
 from anonymotion.pipeline import Hider
 from anonymotion.registry import ENGINES, FACETS, FeatureSpec, backbone_entry
 from anonymotion.run import hide_video
@@ -129,6 +131,44 @@ def test_a_backbone_gives_the_same_with_every_engine(
     assert other.exact().engine.name == "torch"
     assert torch.equal(other.exact().extract(batch, specs)[specs[0]].descriptors, expected[specs[0]].descriptors)
     assert tiny.exact() is tiny
+
+
+# Built when it is needed
+
+
+def test_the_embedded_network_gives_the_same_whether_or_not_its_blocks_were_built(openvino: Any) -> None:
+    """With converted blocks timm is not needed; `exact` and conversions build what is missing."""
+    name = "dinov2-vits14-embedded"
+    images = torch.randint(0, 256, (2, 60, 80, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    spec = FeatureSpec(name, 9, "key", 14, 70)
+    built, lazy = Backbone.load(name, CPU), Backbone.load(name, CPU, engine="openvino")
+    grid = PatchGrid.of((60, 80), 14, spec)
+    assert isinstance(lazy._network, LazyNetwork)
+    assert lazy.fingerprint == built.fingerprint
+    assert torch.equal(lazy.stem.tokens(images, grid), built.stem.tokens(images, grid))
+    assert lazy.working_bytes(grid, 1) == built.working_bytes(grid, 1)
+    expected = built.extract(images, [spec])[spec].descriptors
+    assert cosine(lazy.extract(images, [spec])[spec].descriptors, expected) > 0.9999
+    assert torch.equal(lazy.exact().extract(images, [spec])[spec].descriptors, expected)
+
+
+def test_once_all_is_kept_a_run_imports_neither_timm_nor_an_optimiser(openvino: Any, tmp_path: Path) -> None:
+    """They would take longer to import than a picture takes to hide."""
+    make_sample(tmp_path / "clip.mp4", frames=2)
+    code = (
+        "import sys\nfrom anonymotion.run import hide_video\n"
+        "from anonymotion.run import FileOptions\n"
+        "hide_video(sys.argv[1], sys.argv[2], 'arm', files=FileOptions(force=True))\n"
+        "print(*sorted({'timm', 'torchvision', 'torch._dynamo'} & set(sys.modules)))"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", code, str(tmp_path / "clip.mp4"), str(tmp_path / "out.mp4")]
+    first, second = (
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+        for _ in range(2)
+    )
+    assert "timm" in first
+    assert second == ""
 
 
 # bfloat16 by torch

@@ -15,8 +15,9 @@ from hypothesis.extra import numpy as hnp
 from tiny import TINY
 from torch import Tensor
 
-from anonymotion.backbone import Backbone, PatchFeatures, PatchGrid
+from anonymotion.backbone import Backbone, PatchFeatures
 from anonymotion.errors import FeatureSpecMismatch, SettingsError, WeightsError
+from anonymotion.patch_grid import PatchGrid
 from anonymotion.probe import Probe
 from anonymotion.registry import AGGREGATIONS, FeatureSpec
 from anonymotion.saliency import (

@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from anonymotion.blocks import Blocks, TorchEngine, Wanted
 from anonymotion.descriptor_cache import user_cache_folder
 from anonymotion.errors import DeviceError, MissingDependencyError, SettingsError
+from anonymotion.networks import LazyNetwork, whole
 from anonymotion.registry import ENGINES, backbone_entry
 
 # Raise it when what is converted changes, so that older models are not found.
@@ -142,7 +143,7 @@ class OpenVINOEngine:
     gives tokens of some pictures, (1, N, D), to compare with torch and to calibrate on.
     """
 
-    def __init__(self, engine: str, network: nn.Module, fingerprint: str, samples: Samples) -> None:
+    def __init__(self, engine: str, network: nn.Module | LazyNetwork, fingerprint: str, samples: Samples) -> None:
         self._openvino = load_openvino()
         self.name = engine
         # timm types its modules as Any; the attributes used are those of its VisionTransformer.
@@ -222,7 +223,7 @@ class OpenVINOEngine:
         width = self._network.embed_dim
         with _quiet():
             model = self._openvino.convert_model(
-                Blocks(self._network, wanted).eval(),
+                Blocks(whole(self._network), wanted).eval(),
                 example_input=torch.zeros(1, self._network.num_prefix_tokens + 12, width),
                 input=[self._openvino.PartialShape([-1, -1, width])],
             )
@@ -245,7 +246,7 @@ class OpenVINOEngine:
         static = model.clone()
         static.reshape(list(tokens.shape))
         found = self._compile(static, 1)[0].infer([tokens.numpy()])
-        expected = TorchEngine(self._network).run(tokens, wanted, None)
+        expected = TorchEngine(whole(self._network)).run(tokens, wanted, None)
         for number, vectors in enumerate(expected):
             cosine = float(F.cosine_similarity(torch.from_numpy(found[number].copy()), vectors, dim=-1).mean())
             if not cosine >= LEAST_COSINE:  # also for NaN

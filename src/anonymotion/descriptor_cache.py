@@ -66,37 +66,43 @@ class DescriptorCache:
 
     def read(self, spec: FeatureSpec) -> dict[str, Tensor] | None:
         """The tensors of the entry, or None if there is no usable one."""
-        return self._read_packaged(spec) or self._read_file(self._folder / f"{self.key(spec)}.safetensors", "")
+        key = self.key(spec)
+        return read_tensors(PACKAGED_FILE, f"{key}.") or read_tensors(self._folder / f"{key}.safetensors")
 
     @property
     def _folder(self) -> Path:
         return _own_folder(self.library_digest) if self.own else user_cache_folder()
 
-    def _read_packaged(self, spec: FeatureSpec) -> dict[str, Tensor] | None:
-        return self._read_file(PACKAGED_FILE, f"{self.key(spec)}.")
-
-    @staticmethod
-    def _read_file(path: Path, prefix: str) -> dict[str, Tensor] | None:
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="pt") as stream:
-                names = [name for name in stream.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a dict
-                return {name.removeprefix(prefix): stream.get_tensor(name).float() for name in names} or None
-        except (OSError, SafetensorError):
-            return None  # absent or damaged: the caller computes the entry again
-
     def write(self, spec: FeatureSpec, vectors: Mapping[str, Tensor]) -> None:
         """Keep an entry in the user's cache; a folder that cannot be written only costs time later."""
-        from safetensors.torch import save
+        write_tensors(self._folder / f"{self.key(spec)}.safetensors", vectors)
 
-        folder = self._folder
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor, partial = tempfile.mkstemp(dir=folder, suffix=".partial")
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(save({name: tensor.contiguous() for name, tensor in vectors.items()}))
-            os.replace(partial, folder / f"{self.key(spec)}.safetensors")
+
+def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor] | None:
+    """The tensors of a file whose names begin with `prefix`, by the rest of their names, float32.
+
+    None if there are none, or the file is absent or damaged: the caller computes them again.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as stream:
+            names = [name for name in stream.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a dict
+            return {name.removeprefix(prefix): stream.get_tensor(name).float() for name in names} or None
+    except (OSError, SafetensorError):
+        return None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Keep tensors in a file of the user's cache; a folder that cannot be written only costs time later."""
+    from safetensors.torch import save
+
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+        os.replace(partial, path)
 
 
 def write_packaged(entries: Mapping[str, Mapping[str, Tensor]], path: Path = PACKAGED_FILE) -> None:

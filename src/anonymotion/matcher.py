@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from anonymotion import masks
-from anonymotion.backbone import Backbone, PatchFeatures, PatchGrid
+from anonymotion.backbone import Backbone, PatchFeatures
 from anonymotion.closeup import close_up_of
 from anonymotion.device import in_parts
 from anonymotion.methods import PersonMask
+from anonymotion.patch_grid import PatchGrid
 from anonymotion.presence import presence_of
 from anonymotion.presets import Settings
 from anonymotion.registry import FeatureSpec

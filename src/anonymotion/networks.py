@@ -1,4 +1,4 @@
-"""The registry's backbones as timm modules with weights: `build_network`.
+"""The registry's backbones as timm modules with weights: `build_network`, or `embedded_network`, which waits with that.
 
 Weights are timm's, or those that the publishers of DINO, DINOv2 and DINOv3 put out, which timm renames.
 
@@ -8,7 +8,10 @@ Not here: the forward pass (backbone), reading files safely (weights), other net
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -39,6 +42,44 @@ def build_network(name: str, weights: Path | None = None) -> tuple[nn.Module, st
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"these weights do not fit {name} (timm's {entry.architecture}): {reason}") from error
     return network, fingerprint
+
+
+class LazyNetwork:
+    """A timm VisionTransformer of which only the stem is there; its blocks are built when they are first needed.
+
+    What runs converted blocks never needs them, and importing timm takes a third of the time that one picture takes.
+    Its attributes are those of the VisionTransformer that stems and engines use.
+    """
+
+    no_embed_class, reg_token, rope = False, None, None
+
+    def __init__(self, name: str, state: Mapping[str, Tensor], device: torch.device) -> None:
+        """state: weights under timm's names, of a class token and no registers."""
+        kernel, bias = (state[f"patch_embed.proj.{part}"].to(device) for part in ("weight", "bias"))
+        self.patch_embed = SimpleNamespace(proj=SimpleNamespace(weight=kernel, bias=bias), norm=nn.Identity())
+        self.cls_token, self.pos_embed = state["cls_token"].to(device), state["pos_embed"].to(device)
+        self.norm_pre = nn.Identity()
+        self.embed_dim, self.num_prefix_tokens = kernel.shape[0], 1
+        self._name = name
+
+    def __repr__(self) -> str:
+        return f"LazyNetwork({backbone_entry(self._name).architecture})"
+
+    @cached_property
+    def whole(self) -> nn.Module:
+        """All of it, on the CPU."""
+        return build_network(self._name)[0].eval().requires_grad_(False)
+
+
+def embedded_network(name: str, device: torch.device) -> tuple[LazyNetwork, str]:
+    """The backbone `name`, whose weights are in the package, and the SHA-256 of them; raises as `build_network`."""
+    state, fingerprint = load_weights(None, backbone_entry(name).embedded_file)
+    return LazyNetwork(name, state, device), fingerprint
+
+
+def whole(network: nn.Module | LazyNetwork) -> nn.Module:
+    """The module itself, built now if need be."""
+    return network.whole if isinstance(network, LazyNetwork) else network
 
 
 def create(entry: BackboneEntry) -> nn.Module:

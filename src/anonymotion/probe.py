@@ -1,19 +1,24 @@
 """A linear probe on a library's descriptors: what a patch is, among everything that the library knows.
 
 One layer of softmax regression on the de-biased, normalised descriptors of templates and background.  It is fitted in a
-fraction of a second whenever a bank is built, from what the library holds and nothing else: no network is trained, and
-a template that somebody adds counts at once.
+fraction of a second when a bank is built, from what the library holds and nothing else: no network is trained, and
+a template that somebody adds counts at once.  What the built-in library alone gives is kept in the user's cache: it is
+the same in every run, and importing the optimiser takes longer than all fits.
 
 Not here: which descriptors belong to which class (template_bank), what is done with the probabilities (saliency).
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from anonymotion.descriptor_cache import read_tensors, user_cache_folder, write_tensors
 
 WEIGHT_DECAY = 1e-3
 # Classes count alike however many descriptors they have, but the last, which is everything else, counts thrice: it
@@ -23,6 +28,9 @@ ITERATIONS = 80
 # Drawn people are many and not quite like real ones: what they say counts for little, and more is learnt of it.
 SHARE_OF_DRAWN = 0.1
 HELPED_DECAY = 1e-4
+
+# Raise it when a fit changes, so that what was kept before is not found.
+PROBE_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,26 @@ class Drawn:
     descriptors: Tensor
     classes: Tensor
     counts: Tensor
+
+
+def fit_once(
+    descriptors: Tensor, classes: Tensor, count: int, drawn: Drawn | None = None, weight_decay: float = WEIGHT_DECAY
+) -> Probe:
+    """As `fit`, from the user's cache if the same has been fitted before; not for what somebody marked, whose traces
+    would outlive their templates.
+    """
+    given = [descriptors, classes, *(() if drawn is None else (drawn.descriptors, drawn.classes, drawn.counts))]
+    how = [PROBE_FORMAT, torch.__version__, count, weight_decay, [list(tensor.shape) for tensor in given]]
+    digest = hashlib.sha256(json.dumps(how).encode())
+    for tensor in given:
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    path = user_cache_folder() / "probes" / f"{digest.hexdigest()[:32]}.safetensors"
+    kept = read_tensors(path)
+    if kept is not None and kept.keys() == {"weight", "bias"} and len(kept["bias"]) == count:
+        return Probe(kept["weight"].to(descriptors.device), kept["bias"].to(descriptors.device))
+    fitted = fit(descriptors, classes, count, drawn, weight_decay)
+    write_tensors(path, {"weight": fitted.weight, "bias": fitted.bias})
+    return fitted
 
 
 def fit(

@@ -89,7 +89,7 @@ PERSON_MASKS: dict[str, Named] = {
 class BackboneEntry:
     """One row of the registry: how timm builds a backbone, and where its weights are.
 
-    positions: how the publishers fit the positional embedding to another grid (`backbone.interpolate_positions`).
+    positions: how the publishers fit the positional embedding to another grid (`stem.interpolate_positions`).
     hub: its repository on the Hugging Face hub, in timm's names; nothing is fetched unless the backbone is asked for.
     embedded_file: its weights in the package.
     """

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anonymotion import recycling
-from anonymotion.backbone import PatchFeatures, PatchGrid
+from anonymotion.backbone import PatchFeatures
 from anonymotion.errors import FeatureSpecMismatch, SettingsError, WeightsError
+from anonymotion.patch_grid import PatchGrid
 from anonymotion.template_bank import Rivals, TemplateBank
 
 # How sharply an own negative template takes away: one that is better by a cosine of 0.1 leaves 0.24.

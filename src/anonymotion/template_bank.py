@@ -19,7 +19,7 @@ from anonymotion.backbone import Backbone, PatchFeatures
 from anonymotion.descriptor_cache import DescriptorCache
 from anonymotion.drawn import drawn_people
 from anonymotion.errors import SettingsError, TemplateError, UnknownAttributeError
-from anonymotion.probe import HELPED_DECAY, Probe, fit
+from anonymotion.probe import HELPED_DECAY, Probe, fit, fit_once
 from anonymotion.registry import GROUPS, FeatureSpec
 from anonymotion.templates import Template, TemplateLibrary
 
@@ -150,10 +150,11 @@ def _rivals(
     directions, classes = F.normalize(descriptors - vectors["mean"], dim=-1), classes.to(device)
     by_help = torch.tensor([name in HELPED for name in attributes], device=device)
     drawn = drawn_people(*described_by, names, vectors["mean"]) if by_help.any() else None
+    fitting = fit if len(library.templates) > len(built_in.templates) else fit_once
     return Rivals(
-        fit(directions, classes, rest + 1),
+        fitting(directions, classes, rest + 1),
         *what_counts(names, attributes, contrast, device, siblings_count=siblings_count),
-        helped=None if drawn is None else fit(directions, classes, rest + 1, drawn, HELPED_DECAY),
+        helped=None if drawn is None else fitting(directions, classes, rest + 1, drawn, HELPED_DECAY),
         by_help=by_help,
         negatives=vectors["templates"][[number for number, _ in own_negatives]],
         negative_index=torch.tensor([position for _, position in own_negatives], dtype=torch.long, device=device),

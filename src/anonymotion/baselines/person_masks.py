@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anonymotion.backbone import IMAGENET_MEAN, IMAGENET_STD
 from anonymotion.errors import UnsupportedInputError, WeightsError
+from anonymotion.stem import IMAGENET_MEAN, IMAGENET_STD
 from anonymotion.weights import load_weights
 
 CLASSES = 21  # Pascal VOC's and the background

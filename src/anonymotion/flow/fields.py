@@ -1,7 +1,7 @@
 """Flow fields: what they mean in coordinates, over a chunk, at another size, and where they cannot be trusted.
 
 Positions are pixel indices: (0, 0) is the centre of the first pixel, so the picture reaches from -0.5 to W - 0.5.
-Coordinates change their frame of reference only in `source_positions` and `resize_flow`, and in `backbone.PatchGrid`.
+Coordinates change their frame of reference only in `source_positions` and `resize_flow`, and in `patch_grid`.
 
 Not here: how flow is estimated (estimators), what is moved along it (noise, masks).
 """

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anonymotion.backbone import IMAGENET_MEAN, IMAGENET_STD
 from anonymotion.flow import FlowEstimator, load_flow
 from anonymotion.overlays import flow_colours
 from anonymotion.research.clips import ClipTransform, privacy_indices, read_clip, sample
 from anonymotion.research.datasets import Dataset
 from anonymotion.research.networks import WHOLE_CLIP, NetworkEntry
+from anonymotion.stem import IMAGENET_MEAN, IMAGENET_STD
 
 # As SlowFast and X3D are trained and tested: a short side of 256 to 320 for a crop of 224, tested at 256.
 SHORT_SIDE, LARGEST = 256 / 224, 320 / 224

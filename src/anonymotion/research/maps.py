@@ -21,10 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anonymotion.backbone import Backbone, PatchGrid
+from anonymotion.backbone import Backbone
 from anonymotion.errors import DatasetError, SettingsError
 from anonymotion.flow import FlowEstimator, flow_to_previous, load_flow
 from anonymotion.matcher import Matched, Matcher
+from anonymotion.patch_grid import PatchGrid
 from anonymotion.pipeline import Hider
 from anonymotion.presence import bound_of, inhabited, presence_of
 from anonymotion.presets import Settings

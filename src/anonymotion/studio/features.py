@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anonymotion.backbone import Backbone, PatchFeatures, PatchGrid
+from anonymotion.backbone import Backbone, PatchFeatures
+from anonymotion.patch_grid import PatchGrid
 from anonymotion.registry import FeatureSpec
 from anonymotion.template_bank import TemplateBank, build_bank
 from anonymotion.templates import TemplateLibrary

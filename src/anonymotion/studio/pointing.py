@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from anonymotion.backbone import PatchFeatures, PatchGrid
+from anonymotion.backbone import PatchFeatures
+from anonymotion.patch_grid import PatchGrid
 from anonymotion.pipeline import Hider
 from anonymotion.policy import Policy
 from anonymotion.saliency import attribute_saliency, evidence_share, patch_saliency
