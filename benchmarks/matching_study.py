@@ -46,6 +46,7 @@ PER_PATCH = 4
 GROWN_CELLS = 2
 THRESHOLDS = 200
 CURVE_POINTS = 30
+FACTORS = (0.8, 1.0, 1.1, 1.2, 1.4)
 
 
 @dataclass(frozen=True)
@@ -237,18 +238,21 @@ class Judge:
         if not self.scored:
             return ["-"] * 7
         threshold = reached(self.scored, bounds["recall"], bounds.get("missed", 0.05))
+        nobody = mean([float((self.score(picture) >= threshold).mean()) for picture in empty])
+        return [percent(value) for value in (*self.at(threshold, ("outside", "needless", "oval")), nobody)]
+
+    def at(self, threshold: float, shares: Sequence[str]) -> list[float]:
+        """Mean recall, that of the worst clip, share of missed frames, and `shares`."""
         recalls = self.recalls(threshold)
         by_clip: dict[str, list[float]] = {}
         for (clip, _), value in zip(self.scored, recalls, strict=True):
             by_clip.setdefault(clip, []).append(value)
-        values = [
+        return [
             mean(recalls),
             min(mean(of_clip) for of_clip in by_clip.values()),
             mean([float(value < MISSED_BELOW) for value in recalls]),
-            *(self.share(where, threshold) for where in ("outside", "needless", "oval")),
-            mean([float((self.score(picture) >= threshold).mean()) for picture in empty]),
+            *(self.share(where, threshold) for where in shares),
         ]
-        return [percent(value) for value in values]
 
     def curve(self, where: str) -> tuple[list[float], list[float]]:
         """Percent of `where`, and recall in percent, over all thresholds."""
@@ -256,6 +260,15 @@ class Judge:
         thresholds = np.unique(np.quantile(every, np.linspace(0, 0.6, CURVE_POINTS)))
         shares = [100 * self.share(where, threshold) for threshold in thresholds]
         return shares, [100 * mean(self.recalls(threshold)) for threshold in thresholds]
+
+
+def scaled(judges: dict[str, Judge]) -> str:
+    """A table of what `strict` would have with every threshold multiplied by one of FACTORS."""
+    rows = [
+        [name, *(" / ".join(map(percent, judge.at(factor, ("needless", "oval")))) for factor in FACTORS)]
+        for name, judge in judges.items()
+    ]
+    return table(["attribute", *(f"x {factor}" for factor in FACTORS)], rows)
 
 
 def draw(curves: dict[str, Judge], path: Path) -> None:
@@ -306,8 +319,10 @@ def study(arguments: argparse.Namespace) -> str:
         lines.append([STRICT, *curves[name].cells(empty, goals[name])])
         parts.append(f"### {name}\n\n" + table(heads, lines))
         print(f"{name} is done", file=sys.stderr, flush=True)
+    measured = {name: judge for name, judge in curves.items() if judge.scored}
+    parts.append("### The thresholds of strict, times a factor\n\n" + scaled(measured))
     if arguments.curves:
-        draw({name: judge for name, judge in curves.items() if judge.scored}, arguments.curves)
+        draw(measured, arguments.curves)
     return "\n".join(parts)
 
 

@@ -2,10 +2,10 @@
 
 Runs `hide_video` on a generated clip (a virtual camera over a public-domain portrait) at each size and preset and
 prints one Markdown table: frames per second from file to file, milliseconds of processor time and of each stage per
-frame, for each of `--attributes` and `--every`, and peak memory.  `--lengths` adds rows with clips of so many frames,
-at the first size.  `--clip FILE` takes frames of that video in the place of the portrait.  `--deface N` runs deface
-1.5, in an environment of its own (instruments.py), and `anonymotion hide`, both as whole processes, N times in turn on
-the same clip, and prints the medians and their ratio.  `--json` writes the figures.
+frame, for each of `--attributes` and `--every`, how many frames were looked at, and peak memory.  `--lengths` adds rows
+with clips of so many frames, at the first size.  `--clip FILE` takes frames of that video in the place of the portrait.
+`--deface N` runs deface 1.5, in an environment of its own (instruments.py), and `anonymotion hide`, both as whole
+processes, N times in turn on the same clip, and prints the medians and their ratio.  `--json` writes the figures.
 
 Stages overlap, so theirs is the time of the clock that each was at work for, not what the run took.  Processor time is
 that of all threads: it depends least on what else the machine does, and N cores can make at most 1000 N / ms frames per
@@ -111,6 +111,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--attributes", nargs="+", default=["hair", FOUR, NINE])
     parser.add_argument("--every", nargs="+", default=["auto"], help="for preset strict: 1, 2, auto, ...")
     parser.add_argument("--flow", default="dis", choices=("dis", "dis-fast"))
+    parser.add_argument("--short-side", type=int, help="pixels, in the place of the preset's")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--clip", type=Path, help="a video in the place of the portrait")
@@ -128,13 +129,15 @@ def main() -> None:
     if arguments.row:
         clip, preset, attributes, every = arguments.row
         options = {"device": arguments.device, "engine": arguments.engine, "flow": arguments.flow}
+        if arguments.short_side:
+            options["short_side"] = arguments.short_side
         print(json.dumps(measure(Path(clip), preset, attributes, every, options)))
         return
 
     rows: list[dict[str, Any]] = []
     stages = " | ".join(f"{stage} ms" for stage in STAGES)
-    print(f"| size | frames | preset | attributes | every | frames/s | processor ms | {stages} | peak MB |")
-    print("|---" * (len(STAGES) + 8) + "|")
+    print(f"| size | frames | preset | attributes | every | looks | frames/s | processor ms | {stages} | peak MB |")
+    print("|---" * (len(STAGES) + 9) + "|")
     with tempfile.TemporaryDirectory() as folder:
         cases = [(size, arguments.frames) for size in arguments.sizes]
         cases += [(arguments.sizes[0], frames) for frames in arguments.lengths]
@@ -163,6 +166,7 @@ def measured_apart(
     """`measure` in a process of its own."""
     command = [sys.executable, __file__, "--device", arguments.device, "--engine", arguments.engine]
     command += ["--flow", arguments.flow, "--row", str(clip), preset, attributes, every]
+    command += ["--short-side", str(arguments.short_side)] if arguments.short_side else []
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     row: dict[str, Any] = json.loads(done.stdout)
     return row
@@ -170,7 +174,8 @@ def measured_apart(
 
 def print_row(row: dict[str, Any]) -> None:
     """A line of the table."""
-    cells = [row["size"], row["frames"], row["preset"], len(row["attributes"].split(",")), row["every"]]
+    named = (row[name] for name in ("size", "frames", "preset"))
+    cells = [*named, len(row["attributes"].split(",")), row["every"], row["searched"]]
     cells += [f"{row['frames_per_second']:.2f}", f"{row['processor_ms']:.0f}"]
     cells += [f"{row['ms_per_frame'][stage]:.1f}" for stage in STAGES] + [f"{row['peak_mb']:.0f}"]
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
@@ -194,6 +199,7 @@ def beside_deface(arguments: argparse.Namespace, clip: Path) -> list[dict[str, A
         "--flow",
         arguments.flow,
     ]
+    hide += ["--short-side", str(arguments.short_side)] if arguments.short_side else []
     hide += ["--device", arguments.device, "--engine", arguments.engine, "--force", "-o", output, str(clip)]
     commands = {"deface": [str(python), "-c", "from deface.deface import main; main()", str(clip), "-o", output]}
     commands.update({f"anonymotion, every {every}": [*hide, "--every", every] for every in arguments.every})

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tiny import TINY_SETTINGS, nine_attributes, patchwork
 from torch import Tensor
 
+from anonymotion import closeup
 from anonymotion.backbone import Backbone
 from anonymotion.closeup import (
     LEAST_SIDE,
@@ -144,14 +145,56 @@ def test_only_parts_of_heads_are_looked_at_twice(tmp_path: Path, tiny: Backbone)
     assert not torch.equal(once.saliency[:, 1], twice.saliency[:, 1])
 
 
-def test_where_the_second_look_finds_nothing_the_first_one_stays(tmp_path: Path, tiny: Backbone) -> None:
+@pytest.mark.parametrize(
+    ("head", "believed_side", "enlargement", "stays"),
+    [(True, 0, 0.0, True), (False, 0, 0.0, False), (False, 1000, 0.0, True), (False, 0, 9.0, True)],
+)
+def test_where_the_second_look_finds_nothing_the_first_one_stays_unless_there_surely_is_no_head(
+    tmp_path: Path,
+    tiny: Backbone,
+    monkeypatch: pytest.MonkeyPatch,
+    head: bool,
+    believed_side: int,
+    enlargement: float,
+    stays: bool,
+) -> None:
+    """Surely: the square is large enough, and enlarged enough, for one to be seen."""
+    monkeypatch.setattr(closeup, "BELIEVED_SIDE", believed_side)
+    monkeypatch.setattr(closeup, "BELIEVED_ENLARGEMENT", enlargement)
+    monkeypatch.setattr(CloseUp, "shows_head", lambda _, closer: torch.full((len(closer.descriptors),), head))
     library = nine_attributes(tmp_path)
     frames = torch.from_numpy(np.stack([patchwork((96, 128), seed=1)]))
     matcher = _matcher(library, tiny, GROUPS["face"], threshold=0.3)
     assert isinstance(matcher.close_up, CloseUp)
     once = _matcher(library, tiny, GROUPS["face"], close_up=0, threshold=0.3).find(frames)
     matcher.close_up = replace(matcher.close_up, thresholds=torch.full((4,), 2.0))
-    assert torch.equal(matcher.find(frames).saliency, once.saliency)
+    assert torch.equal(matcher.find(frames).saliency, once.saliency) == stays
+
+
+def test_heads_are_heads_and_bellies_are_none(library: TemplateLibrary, embedded_backbone: Backbone) -> None:
+    """Of pictures that the probe was fitted on: squares around heads, and squares as large around torsos and legs."""
+    chosen = settings_for("strict")
+    matcher = Matcher(
+        chosen, library, ("lips",), (), backbone=embedded_backbone, person_mask=None, device=torch.device("cpu")
+    )
+    looks = matcher.close_up
+    assert looks is not None
+    shown: dict[bool, list[bool]] = {True: [], False: []}
+    people = [(name, at) for name, at in closeup._heads().items() if library.pictures[name].kind != "background"]
+    for picture, heads in people[::2]:
+        others = [t.centre for t in library.templates if t.picture == picture and t.attribute in ("torso", "leg")]
+        side = heads[0].side
+        places = [(square, True) for square in heads] + [(Square.around(*at, side), False) for at in others]
+        image = torch.from_numpy(library.pictures[picture].read().copy())
+        for square, head in places:
+            far = all(abs(square.x - other.x) > side or abs(square.y - other.y) > side for other in heads)
+            if head or far:
+                closer = embedded_backbone.extract(enlarged(image, square, chosen.close_up)[None], [looks.bank.spec])
+                shown[head].append(bool(looks.shows_head(closer[looks.bank.spec])))
+    assert len(shown[True]) > 5
+    assert len(shown[False]) > 5
+    assert all(shown[True])
+    assert sum(shown[False]) <= 0.2 * len(shown[False])
 
 
 @pytest.mark.parametrize(("shown", "name", "other"), [("obama", "lips", "forehead"), ("astronaut", "hair", "eyes")])

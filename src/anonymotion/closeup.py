@@ -6,7 +6,8 @@ same way, so that like is compared with like.
 
     saliency of face and hair ──► squares around the islands ──► enlarged, matched with enlarged templates ──► put back
 
-A square in which nothing is found the second time keeps what was found the first time: when in doubt, hide more.
+A square in which nothing is found the second time keeps what was found the first time: when in doubt, hide more.  There
+is no doubt where it is seen well enough and no part of it looks like a head at all, a fist for example.
 
 Not here: the comparison (saliency), how banks are built (template_bank), what is looked at twice (matcher).
 """
@@ -33,7 +34,7 @@ from anonymotion.errors import TemplateError
 from anonymotion.presence import Presence
 from anonymotion.presets import Settings
 from anonymotion.registry import GROUPS, FeatureSpec
-from anonymotion.saliency import attribute_saliency, upsample
+from anonymotion.saliency import attribute_saliency, evidence_share, upsample
 from anonymotion.template_bank import BankBuilder, TemplateBank, build_bank
 from anonymotion.templates import BUILTIN_FOLDER, Picture, Template, TemplateLibrary
 
@@ -57,6 +58,11 @@ BY_EVIDENCE = ("hair",)
 # Whoever asks for all parts of a face asks whether a patch is one at all: their probabilities add up, so that more of
 # it is needed than for one part, or a fist is a face as well.
 WHOLE_FACE = 1.7
+# What shows no head: fewer than so many of its cells are a part of one with so high a probability.  That is believed of
+# squares of at least so many pixels that are so much larger than in the first look: in blurs of a few pixels, and in
+# squares around whole people, heads are hard to see.
+HEAD_CELLS, HEAD_PROBABILITY = 6, 0.5
+BELIEVED_SIDE, BELIEVED_ENLARGEMENT = 48, 1.5
 # Enlarged squares that go through the network at a time.
 BATCH = 8
 
@@ -181,6 +187,7 @@ class CloseUp:
         every = [squares(mask) for mask in masks]
         places = [(number, square) for number, around in enumerate(every) for square in around[:MOST]]
         looks: list[list[tuple[Square, Tensor]]] = [[] for _ in frames]
+        heads_at: list[list[Square]] = [[] for _ in frames]
         for start in range(0, len(places), BATCH):
             some = places[start : start + BATCH]
             size = self.bank.spec.short_side
@@ -188,21 +195,39 @@ class CloseUp:
             closer = self.backbone.extract(images, [self.bank.spec])[self.bank.spec]
             planes = attribute_saliency(closer, self.bank, self.how)
             seen = (planes >= self.thresholds[:, None, None]).flatten(1).any(dim=1)
-            for (number, square), plane, anything in zip(some, planes, seen.tolist(), strict=True):
+            empty = ~self.shows_head(closer)
+            for (number, square), plane, anything, none in zip(
+                some, planes, seen.tolist(), empty.tolist(), strict=True
+            ):
                 if anything:
+                    heads_at[number].append(square)
+                if anything or (none and self._is_seen_well(square, frames)):
                     looks[number].append((square, plane))
         if self.hair is not None:
             limit = float(self.thresholds[self.planes == self.hair])
             hair = saliency[:, self.hair].cpu()
-            for number, around in enumerate(looks):
+            for number, around in enumerate(heads_at):
                 if around and len(every[number]) <= MOST:
                     # hair is on heads, and all heads were looked at: the rest of a dark coat is none
-                    hair[number] = only_in(hair[number], [square for square, _ in around], limit)
+                    hair[number] = only_in(hair[number], around, limit)
             if saliency.device.type != "cpu":
                 saliency[:, self.hair] = hair.to(saliency.device)
         which = self.planes.tolist()
-        for number, around in enumerate(looks):
-            put_back(saliency[number], which, around)
+        for number, changed in enumerate(looks):
+            put_back(saliency[number], which, changed)
+
+    def shows_head(self, closer: PatchFeatures) -> Tensor:
+        """Which of (T, rows, columns, D) enlarged squares show a head, or some of one: (T,) bool."""
+        rivals = self.bank.rivals
+        if rivals is None:  # nothing tells heads from what is none
+            return torch.ones(len(closer.descriptors), dtype=torch.bool, device=closer.descriptors.device)
+        parts = evidence_share(closer, rivals, self.bank.mean, of=rivals.classes_in(HEAD))
+        return (parts >= HEAD_PROBABILITY).flatten(1).sum(dim=1) >= HEAD_CELLS
+
+    def _is_seen_well(self, square: Square, frames: Tensor) -> bool:
+        in_frame = self.finder.spec.short_side / min(frames.shape[1:3])
+        enlargement = self.bank.spec.short_side / square.side / in_frame
+        return square.side >= BELIEVED_SIDE and enlargement >= BELIEVED_ENLARGEMENT
 
 
 def close_up_of(

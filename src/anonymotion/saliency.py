@@ -63,16 +63,13 @@ def _cosine(cells: Tensor, descriptors: Tensor, mean: Tensor | None) -> Tensor:
     return torch.einsum("trcd,nd->tnrc", cells, _directions(descriptors, mean))
 
 
-def evidence_share(features: PatchFeatures, rivals: Rivals, mean: Tensor | None) -> Tensor:
+def evidence_share(features: PatchFeatures, rivals: Rivals, mean: Tensor | None, of: Tensor | None = None) -> Tensor:
     """The probability that a cell is something that was asked for: (T, rows, columns) float32 in [0, 1].
 
-    Parts asked for together do not compete: their probabilities add up.
+    Parts asked for together do not compete: their probabilities add up.  `of`: (C,) bool, other classes than those.
     """
-    return _share(_directions(features.descriptors, mean), rivals)
-
-
-def _share(cells: Tensor, rivals: Rivals) -> Tensor:
-    return rivals.probe.probabilities(cells)[..., rivals.asked_for].sum(dim=-1)
+    counted = rivals.asked_for if of is None else of
+    return rivals.probe.probabilities(_directions(features.descriptors, mean))[..., counted].sum(dim=-1)
 
 
 def _noisy_or(planes: Tensor) -> Tensor:

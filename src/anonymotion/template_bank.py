@@ -51,6 +51,7 @@ class Rivals:
     by_evidence: (A,) bool, whose saliency is the share of evidence itself, without a comparison with exemplars.
     negatives: (K, D) float32, raw, the negative templates of the user's own, and negative_index: (K,) int64, which
     attribute of the bank each takes away from.
+    classes: names of all classes but the last.
     """
 
     probe: Probe
@@ -63,6 +64,11 @@ class Rivals:
     by_evidence: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.bool))
     negatives: Tensor = field(default_factory=lambda: torch.empty(0, 0))
     negative_index: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    classes: tuple[str, ...] = ()
+
+    def classes_in(self, names: Sequence[str]) -> Tensor:
+        """Which classes are among `names`: (C,) bool."""
+        return torch.tensor([*(name in names for name in self.classes), False], device=self.asked_for.device)
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,7 @@ def _rivals(
         by_help=by_help,
         negatives=vectors["templates"][[number for number, _ in own_negatives]],
         negative_index=torch.tensor([position for _, position in own_negatives], dtype=torch.long, device=device),
+        classes=tuple(names),
     )
 
 
