@@ -2,12 +2,11 @@
 
 It shows the original: it is for whoever made the video, never for release.
 
-Not here: the page (page), the attacks (recovery), how scores are judged (scores).
+Not here: the file that it is written to (page), the attacks (recovery), how scores are judged (scores).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,8 @@ from anonymotion.attacks.files import Masks, Stretch, read_view
 from anonymotion.attacks.outline import silhouette_overlap
 from anonymotion.errors import SettingsError
 from anonymotion.presets import Settings
-from anonymotion.target import check_target, whole_file
 
 ATTACK_SCHEMA_VERSION = 1
-SUFFIXES = (".html", ".json")
 WARNING = "This report shows the original. It is for checking, not for release."
 CLAIM = (
     "Nothing recovered means: these attacks gave no more than chance. It is no proof that no attack can, and it says "
@@ -121,23 +118,3 @@ def attack_files(
 
         extra[NAME] = trained_attack(view.scene, concealment)
     return Outcome(view, concealment, stretch, examine(view, concealment, nulls=nulls, extra=extra, progress=progress))
-
-
-class AttackReport:
-    """The report's file, .html or .json, readable by its owner alone; checked before anything is read."""
-
-    def __init__(self, path: Path, original: Path, *, force: bool) -> None:
-        if path.suffix.lower() not in SUFFIXES:
-            raise SettingsError(f"report {path.name!r} has the suffix {path.suffix!r}: use .html or .json")
-        check_target(path, original, force=force)
-        self.path, self._force = path, force
-
-    def write(self, outcome: Outcome) -> None:
-        """Let the whole report appear.  Raises OutputError, and leaves nothing."""
-        from anonymotion.attacks.page import page
-
-        text = json.dumps(outcome.as_json(), indent=2) + "\n"
-        if self.path.suffix.lower() == ".html":
-            text = page(outcome)
-        with whole_file(self.path, force=self._force, private=True) as partial:
-            partial.write_text(text, encoding="utf-8")

@@ -1,4 +1,5 @@
-"""The attack report as one page of HTML with pictures: no scripts, nothing from elsewhere, every text escaped.
+"""The attack report as a file: JSON, or one page of HTML with pictures, no scripts, nothing from elsewhere, every text
+escaped.
 
 Not here: what is in the report (outcome).
 """
@@ -7,13 +8,19 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from html import escape
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anonymotion.attacks.outcome import CLAIM, NOT_HIDDEN, WARNING, Outcome
 from anonymotion.attacks.scores import Finding, Grey, Region
+from anonymotion.errors import SettingsError
+from anonymotion.target import check_target, whole_file
+
+SUFFIXES = (".html", ".json")
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --warn: #d55e00; --good: #009e73; }
@@ -26,6 +33,24 @@ table { border-collapse: collapse; width: 100%; } td, th { text-align: left; pad
 figure { display: inline-block; margin: .3rem .6rem .6rem 0; vertical-align: top; width: 11rem; }
 figure img { width: 100%; image-rendering: pixelated; } figcaption { font-size: .8rem; }
 """
+
+
+class AttackReport:
+    """The report's file, .html or .json, readable by its owner alone; checked before anything is read."""
+
+    def __init__(self, path: Path, original: Path, *, force: bool) -> None:
+        if path.suffix.lower() not in SUFFIXES:
+            raise SettingsError(f"report {path.name!r} has the suffix {path.suffix!r}: use .html or .json")
+        check_target(path, original, force=force)
+        self.path, self._force = path, force
+
+    def write(self, outcome: Outcome) -> None:
+        """Let the whole report appear.  Raises OutputError, and leaves nothing."""
+        text = json.dumps(outcome.as_json(), indent=2) + "\n"
+        if self.path.suffix.lower() == ".html":
+            text = page(outcome)
+        with whole_file(self.path, force=self._force, private=True) as partial:
+            partial.write_text(text, encoding="utf-8")
 
 
 def page(outcome: Outcome) -> str:

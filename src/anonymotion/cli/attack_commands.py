@@ -75,7 +75,8 @@ def attack(
         raise typer.BadParameter("give one of --dump DIR and --masks DIR", param_hint="'--dump' / '--masks'")
     with reported(as_json):
         from anonymotion.attacks.files import DumpFolder, MaskFolder, Masks
-        from anonymotion.attacks.outcome import AttackReport, attack_files
+        from anonymotion.attacks.outcome import attack_files
+        from anonymotion.attacks.page import AttackReport
         from anonymotion.errors import SettingsError
         from anonymotion.presets import settings_for
 
