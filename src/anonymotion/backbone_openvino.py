@@ -188,6 +188,8 @@ class OpenVINOEngine:
             "INFERENCE_NUM_THREADS": threads,
             # by default it is whatever the CPU is fastest with
             "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
+            # pinned, its threads wait for a core that another stage or another run is on, beside one that is idle
+            "ENABLE_CPU_PINNING": False,
         }
         compiled = _core().compile_model(model, "CPU", options)
         return [compiled.create_infer_request() for _ in range(streams)]
