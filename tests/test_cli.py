@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import typer
 from synthetic import make_audio_only, make_clip, truncate
 from typer.testing import CliRunner, Result
 
 from anonymotion.cli import app
 from anonymotion.cli.commands import template_app
+from anonymotion.cli.console import reported
+from anonymotion.errors import MissingDependencyError
 from anonymotion.presets import Settings
 
 FAST = ["--short-side", "112"]
@@ -211,6 +216,22 @@ def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
     assert process.returncode == 130, errors
     assert b"interrupted" in errors
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_an_interrupt_that_a_library_makes_an_error_of_its_own_is_still_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """As an import does that it comes into the middle of."""
+
+    def imported() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        except BaseException as error:
+            raise MissingDependencyError("it cannot be used (initialization failed)") from error
+
+    with pytest.raises(typer.Exit) as ended, reported(as_json=False):
+        imported()
+    assert ended.value.exit_code == 130
+    assert "interrupted; nothing was written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".mp4", "loop.mp4"])

@@ -41,7 +41,11 @@ def reported(as_json: bool, kept: str = "nothing was written") -> Iterator[Calla
     Yields what is to be called when the output is there: an interrupt that comes later comes too late.
     """
 
+    asked = False
+
     def interrupt(*_: object) -> None:
+        nonlocal asked
+        asked = True
         raise Interrupted
 
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
@@ -54,13 +58,14 @@ def reported(as_json: bool, kept: str = "nothing was written") -> Iterator[Calla
 
     try:
         yield completed
-    except AnonymotionError as error:
-        _fail(" ".join(str(error).split()), type(error).__name__, error.exit_status, as_json)
-    except (Interrupted, KeyboardInterrupt):
-        _fail(f"interrupted; {kept}", "Interrupted", 130, as_json)
     except (SystemExit, typer.Exit):
         raise
     except BaseException as error:  # also what a library in Rust raises when it panics
+        # a library that was being imported may have made it an error of its own
+        if asked or isinstance(error, Interrupted | KeyboardInterrupt):
+            _fail(f"interrupted; {kept}", "Interrupted", 130, as_json)
+        if isinstance(error, AnonymotionError):
+            _fail(" ".join(str(error).split()), type(error).__name__, error.exit_status, as_json)
         if is_out_of_memory(error):
             _fail("no memory is left; nothing was written: use a smaller --short-side", "OutOfMemory", 1, as_json)
         if os.environ.get("ANONYMOTION_DEBUG"):
