@@ -24,6 +24,7 @@ from anonymotion.closeup import (
     Square,
     enlarge_library,
     enlarged,
+    joined,
     only_in,
     put_back,
     squares,
@@ -103,6 +104,27 @@ def test_hair_that_reaches_into_a_head_ends_at_its_square_and_no_other_does() ->
     assert (result[29:50, 20:30] == 0).all()
     assert torch.equal(result[50:], plane[50:])
     assert torch.equal(only_in(plane, [Square(-30, -30, 24)], 0.4), plane)
+
+
+def test_what_lies_between_the_parts_of_a_face_is_one_of_them() -> None:
+    planes = torch.zeros(3, 9, 9)
+    planes[0, 1:4, 1:8] = 0.6  # eyes, over a chin on the left and hair, which is no part, on the right
+    planes[0, 4:8, 1:3] = 0.6
+    planes[2, 7, 8] = 0.9
+    planes[1, 8, 7] = 0.7  # an island of its own
+    before, thresholds = planes.clone(), torch.tensor([0.5, 0.4, 0.4])
+    joined(planes, thresholds, (0, 1), 1)
+    assert torch.equal(planes[[0, 2]], before[[0, 2]])
+    raised = planes[1] != before[1]
+    assert (planes[1][raised] > 0.4).all()
+    assert (planes[1][raised] < 0.401).all()
+    assert raised[4, 5]
+    assert raised[6, 3]
+    assert not raised[7, 7]
+    assert not raised[0].any()
+    assert not raised[:, [0, 8]].any()
+    joined(empty := torch.zeros(3, 9, 9), thresholds, (0, 1), 1)
+    assert not empty.any()
 
 
 def test_a_template_keeps_its_place_in_the_enlarged_library(library: TemplateLibrary) -> None:

@@ -149,13 +149,34 @@ def only_in(plane: Tensor, places: Sequence[Square], threshold: float) -> Tensor
     return torch.from_numpy(np.where(reaches[islands] & outside, np.float32(0), values)).to(plane.device)
 
 
+def joined(planes: Tensor, thresholds: Tensor, parts: Sequence[int], into: int) -> None:
+    """What lies between the parts of a face: all of the convex hull of the largest island of cells in which one of them
+    reaches its threshold.
+
+    planes: (A, rows, columns) cells.  thresholds: (A,).  parts: the planes that count.  into: the one of them that is
+    raised to its threshold in the hull.
+    """
+    which = list(parts)
+    reached = (planes[which] >= thresholds[which, None, None]).any(dim=0).cpu().numpy().view(np.uint8)
+    _, islands, boxes, _ = cv2.connectedComponentsWithStats(reached, connectivity=8)
+    if len(boxes) == 1:
+        return
+    largest = np.argwhere(islands == 1 + boxes[1:, cv2.CC_STAT_AREA].argmax())[:, ::-1]
+    hull = cv2.fillConvexPoly(np.zeros_like(reached), cv2.convexHull(largest.astype(np.int32)), 1).view(bool)
+    inside = torch.from_numpy(hull).to(planes.device)
+    # a little more than the threshold, or rounding between two cells would open gaps
+    planes[into] = torch.where(inside, planes[into].clamp(min=1.001 * float(thresholds[into])), planes[into])
+
+
 @dataclass(frozen=True)
 class CloseUp:
     """Matches squares around heads again.
 
     finder: all of HEAD as it is matched in a whole frame.  bank: those asked for, enlarged; its `short_side` is the
     side of what is enlarged.  planes: (A,) int64, where its attributes are among those of the run.
-    thresholds: (A,) float32, theirs.  how: exemplars are aggregated.
+    thresholds: (A,) float32, theirs.  hair: its number among the attributes of the run, or None.
+    face: the bank's numbers of the parts of a face where all of them are asked for: what lies between them is hidden
+    too, as a cheek; else none.  how: exemplars are aggregated.
     """
 
     backbone: Backbone
@@ -164,6 +185,7 @@ class CloseUp:
     planes: Tensor
     thresholds: Tensor
     hair: int | None
+    face: tuple[int, ...]
     how: str
 
     def look(
@@ -202,6 +224,8 @@ class CloseUp:
             ):
                 if anything:
                     heads_at[number].append(square)
+                    if self.face:
+                        joined(plane, self.thresholds, self.face, self.bank.attributes.index("cheek"))
                 if anything or (none and self._is_seen_well(square, frames)):
                     looks[number].append((square, plane))
         if self.hair is not None:
@@ -259,6 +283,7 @@ def close_up_of(
         planes=torch.tensor([list(attributes).index(name) for name in names], device=backbone.device),
         thresholds=torch.tensor([settings.threshold[name] for name in names], device=backbone.device),
         hair=list(attributes).index("hair") if "hair" in names else None,
+        face=tuple(names.index(name) for name in GROUPS["face"]) if whole_face else (),
         how=settings.exemplar_aggregation,
     )
 
