@@ -98,6 +98,12 @@ def test_frames_worked_on_at_the_same_time_are_those_worked_on_alone(openvino: A
         assert torch.equal(vectors, torch.cat([found[number] for found in alone]))
 
 
+@pytest.mark.parametrize("frames", [1, 2])
+def test_no_thread_is_pinned_to_a_core(openvino: Any, frames: int) -> None:
+    for request in engine()._requests(EVERYTHING, 1 + TINY_SIDE**2, frames):
+        assert request.get_compiled_model().get_property("ENABLE_CPU_PINNING") is False
+
+
 def test_what_is_converted_ends_at_the_deepest_block_wanted(openvino: Any) -> None:
     def attentions(wanted: Wanted) -> int:
         model = engine()._make(wanted)
