@@ -92,7 +92,9 @@ def test_a_damaged_fit_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     given = (*clusters([10, 20, 60]), 3)
     expected = fit_once(*given)
     (file,) = (tmp_path / "anonymotion" / "probes").iterdir()
-    for content in (b"", file.read_bytes()[:-40], save({"weight": torch.zeros(3, 16)})):
+    whole = file.read_bytes()
+    flipped = whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:]
+    for content in (b"", whole[:-40], flipped, save({"weight": torch.zeros(3, 16), "bias": torch.zeros(3)})):
         file.write_bytes(content)
         assert torch.equal(fit_once(*given).weight, expected.weight)
         assert torch.equal(fit_once(*given).bias, expected.bias)

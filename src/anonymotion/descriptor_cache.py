@@ -67,7 +67,7 @@ class DescriptorCache:
     def read(self, spec: FeatureSpec) -> dict[str, Tensor] | None:
         """The tensors of the entry, or None if there is no usable one."""
         key = self.key(spec)
-        return read_tensors(PACKAGED_FILE, f"{key}.") or read_tensors(self._folder / f"{key}.safetensors")
+        return read_packaged(f"{key}.") or read_tensors(self._folder / f"{key}.safetensors")
 
     @property
     def _folder(self) -> Path:
@@ -78,31 +78,53 @@ class DescriptorCache:
         write_tensors(self._folder / f"{self.key(spec)}.safetensors", vectors)
 
 
-def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor] | None:
-    """The tensors of a file whose names begin with `prefix`, by the rest of their names, float32.
-
-    None if there are none, or the file is absent or damaged: the caller computes them again.
-    """
+def read_packaged(prefix: str) -> dict[str, Tensor] | None:
+    """The tensors of the package's file whose names begin with `prefix`, by the rest of their names, float32."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as stream:
+        with safe_open(PACKAGED_FILE, framework="pt") as stream:
             names = [name for name in stream.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a dict
             return {name.removeprefix(prefix): stream.get_tensor(name).float() for name in names} or None
     except (OSError, SafetensorError):
         return None
 
 
+def read_tensors(path: Path) -> dict[str, Tensor] | None:
+    """What `write_tensors` put into a file; None if that is absent or damaged: the caller computes it again."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as stream:
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a dict
+            intact = (stream.metadata() or {}).get("sha256") == _sum(tensors)
+    except (OSError, SafetensorError):
+        return None
+    return tensors if intact and tensors else None
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Keep tensors in a file of the user's cache; a folder that cannot be written only costs time later."""
+    """Keep tensors in a file of the user's cache; a folder that cannot be written only costs time later.
+
+    With their SHA-256: one flipped bit could show what is to be hidden, without a word.
+    """
     from safetensors.torch import save
 
+    content = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+            stream.write(save(content, metadata={"sha256": _sum(content)}))
         os.replace(partial, path)
+
+
+def _sum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()
 
 
 def write_packaged(entries: Mapping[str, Mapping[str, Tensor]], path: Path = PACKAGED_FILE) -> None:
