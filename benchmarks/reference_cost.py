@@ -6,7 +6,8 @@ template a pass of the whole backbone, one frame at a time, last block included,
 is kept; RAFT on each pair from scratch; the noise moved and blended.  Ours is `Hider` with preset paper.  The sides
 take turns.
 
-Printed: seconds per frame for matching and in all, their ratios (medians), and the largest difference of the saliency.
+Printed: seconds per frame for matching and in all, their ratios (medians), the largest difference of the saliency, and
+how many times as long matching with all templates takes as with one, in --turns turns.
 Exit status 1 if that is more than --limit, 1/255: then the work was not the same.
 
 Not here: the quality of anything (the weights are random), reading and writing files.
@@ -19,6 +20,7 @@ import json
 import statistics
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,11 @@ from floors import finished
 from safetensors.torch import save_file
 from torch import Tensor
 
-from anonymotion.backbone import Backbone
+from anonymotion.backbone import Backbone, samples_of
 from anonymotion.blocks import TorchEngine
 from anonymotion.flow import source_positions
 from anonymotion.flow.raft import RAFTFlow
+from anonymotion.matcher import Matcher
 from anonymotion.networks import create, whole
 from anonymotion.patch_grid import PatchGrid
 from anonymotion.pipeline import Hider
@@ -54,7 +57,7 @@ def random_backbone(device: torch.device, engine: str) -> Backbone:
     elif engine != "torch":
         from anonymotion.backbone_openvino import OpenVINOEngine
 
-        backbone.engine = OpenVINOEngine(engine, network, "random", backbone._samples)
+        backbone.engine = OpenVINOEngine(engine, network, "random", partial(samples_of, NAME, backbone.stem))
     return backbone
 
 
@@ -160,6 +163,14 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 worst = max(worst, float((saliency - ours[index]).abs().max()))
         times["reference all"].append((finished(device) - start) / (len(frames) - 1))
         times["reference match"].append(matching / (len(frames) - 1))
+    alone = Hider(
+        arguments.attributes.split(",")[0],
+        "paper",
+        device=arguments.device,
+        network=backbone,
+        flow_weights=weights,
+        **settings,
+    )
     seconds = {name: statistics.median(values) for name, values in times.items()}
     return {
         "size": arguments.size,
@@ -171,8 +182,22 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "seconds_per_frame": seconds,
         "times_matching": seconds["reference match"] / seconds["match"],
         "times_in_all": seconds["reference all"] / seconds["all"],
+        "times_one_template": in_turns(hider.matcher, alone.matcher, frames[:1], arguments.turns),
         "largest_difference": worst,
     }
+
+
+def in_turns(matcher: Matcher, other: Matcher, frames: Tensor, turns: int) -> float:
+    """How many times as long the one takes for `frames` as the other, the median of `turns` pairs."""
+    ratios = []
+    for _ in range(turns):
+        seconds = []
+        for each in (matcher, other):
+            start = finished(frames.device)
+            each.find(frames)
+            seconds.append(finished(frames.device) - start)
+        ratios.append(seconds[0] / seconds[1])
+    return statistics.median(ratios)
 
 
 def main() -> None:
@@ -180,6 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=2, help="with a flow; one more is shown first")
     parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--turns", type=int, default=5, help="of all templates and one")
     parser.add_argument("--size", default="320x240")
     parser.add_argument("--short-side", type=int, default=224)
     parser.add_argument("--stride", type=int, default=4)
@@ -197,7 +223,8 @@ def main() -> None:
     print(
         f"{row['templates']} templates, {row['tokens']} patches, {row['flow']}, {row['engine']} on {row['device']}: "
         f"matching {row['times_matching']:.2f} x, in all {row['times_in_all']:.2f} x; largest difference of the "
-        f"saliency {255 * row['largest_difference']:.3f} / 255"
+        f"saliency {255 * row['largest_difference']:.3f} / 255; {row['templates']} templates take "
+        f"{row['times_one_template']:.2f} times as long as one"
     )
     if arguments.json:
         arguments.json.write_text(json.dumps(row, indent=2) + "\n")

@@ -95,7 +95,7 @@ class Backbone:
         lazy = weights is None and entry.embedded_file is not None
         given, fingerprint = embedded_network(name, device) if lazy else build_network(name, weights)
         converted = OpenVINOEngine(
-            chosen, given, fingerprint, partial(_samples, name, Stem(given, entry.positions, device))
+            chosen, given, fingerprint, partial(samples_of, name, Stem(given, entry.positions, device))
         )
         return cls(name, given, entry.patch_size, fingerprint, device, converted)
 
@@ -140,7 +140,7 @@ class Backbone:
         }
 
 
-def _samples(name: str, stem: Stem) -> Iterator[Tensor]:
+def samples_of(name: str, stem: Stem) -> Iterator[Tensor]:
     """Tokens of the built-in library's pictures, (1, N, D) each: photographs and renderings in turn."""
     from anonymotion.templates import TemplateLibrary
 
