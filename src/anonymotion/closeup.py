@@ -218,10 +218,9 @@ class CloseUp:
             closer = self.backbone.extract(images, [self.bank.spec])[self.bank.spec]
             planes = attribute_saliency(closer, self.bank, self.how)
             seen = (planes >= self.thresholds[:, None, None]).flatten(1).any(dim=1)
-            empty = ~self.shows_head(closer)
-            for (number, square), plane, anything, none in zip(
-                some, planes, seen.tolist(), empty.tolist(), strict=True
-            ):
+            # both in one transfer
+            found_there, empty = torch.stack((seen, ~self.shows_head(closer))).tolist()
+            for (number, square), plane, anything, none in zip(some, planes, found_there, empty, strict=True):
                 if anything:
                     heads_at[number].append(square)
                     if self.face:

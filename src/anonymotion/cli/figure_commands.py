@@ -237,10 +237,10 @@ def bench_select(
     """Choose attributes and thresholds for a data set on its validation clips, and write them as a policy."""
     with reported(False, kept="maps and features are kept in --work, and the same command goes on"):
         from anonymotion.cli.options import parse_numbers
-        from anonymotion.presets import settings_for
         from anonymotion.research.choosing import choose
         from anonymotion.research.datasets import open_dataset
         from anonymotion.research.experiments import load_experiment
+        from anonymotion.research.maps import map_settings
         from anonymotion.research.tables import to_text
 
         for path in (output, table):
@@ -253,7 +253,7 @@ def bench_select(
             most=most,
             scales=parse_numbers(scales, "--scales", ",".join("x" * len(scales.split(",")))),
             attributes=candidates.split(",") if candidates else (),
-            settings=settings_for("strict", short_side=short_side, close_up=0, every=1),
+            settings=map_settings(short_side=short_side),
             device=device,
             tell=None if quiet else _line(),
         )

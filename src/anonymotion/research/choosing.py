@@ -20,13 +20,13 @@ import numpy as np
 from anonymotion.device import choose_device
 from anonymotion.errors import SettingsError
 from anonymotion.policy import Policy
-from anonymotion.presets import PRESETS, PerAttribute, Settings, settings_for
+from anonymotion.presets import PRESETS, PerAttribute, Settings
 from anonymotion.research.clips import frames_of, read_clip
 from anonymotion.research.datasets import Clip, Dataset
 from anonymotion.research.experiments import Column, Experiment
 from anonymotion.research.features import BACKBONE, FeatureStore, extractor_entry
 from anonymotion.research.looks import OnePass
-from anonymotion.research.maps import MapHider, MapMaker, MapStore
+from anonymotion.research.maps import MapHider, MapMaker, MapStore, map_settings
 from anonymotion.research.metrics import Outcomes, average, strongest, trade_off, trade_off_error
 from anonymotion.research.probes import PROBES, Examples, Probe
 from anonymotion.research.selection import Candidate, Score, Scored, pareto_front, recommend, search
@@ -125,8 +125,7 @@ def choose(
     work: a folder for maps and features, which another call goes on with.
     Raises SettingsError if a column has no probes, splits of the columns differ in number, or nothing validates.
     """
-    settings = settings or settings_for("strict", close_up=0, every=1)
-    bench = _Trials(experiment, dataset, work, settings, library, device, tell)
+    bench = _Trials(experiment, dataset, work, settings or map_settings(), library, device, tell)
     known = bench.maker.attributes
     unknown = [name for name in attributes if name not in known]
     if unknown:

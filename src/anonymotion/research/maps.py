@@ -28,7 +28,7 @@ from anonymotion.matcher import Matched, Matcher
 from anonymotion.patch_grid import PatchGrid
 from anonymotion.pipeline import Hider
 from anonymotion.presence import bound_of, inhabited, presence_of
-from anonymotion.presets import Settings
+from anonymotion.presets import Settings, settings_for
 from anonymotion.registry import FeatureSpec, backbone_entry
 from anonymotion.research.archives import load_arrays, save_arrays
 from anonymotion.results import library_versions
@@ -55,6 +55,11 @@ class Maps:
     sure: Tensor
     shares: Tensor
     flow: Tensor
+
+
+def map_settings(**changes: Any) -> Settings:
+    """Settings that a MapMaker takes: `strict`, every frame matched, one look."""
+    return settings_for("strict", close_up=0, every=1, **changes)
 
 
 class MapMaker:
