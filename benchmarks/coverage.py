@@ -26,6 +26,7 @@ from instruments import InstrumentError, default_folder
 from measuring import controls, findings, measures, tables
 from measuring.marks import Exclusion, MarksError, Points, excluded, is_clip, read_exclusions, read_points
 from measuring.masks import ExportedMasks, MaskedFrame, Runs, dilated
+from measuring.options import settings_from
 from measuring.regions import FrameRegions, read_frame
 from measuring.rows import OURS, WHOLE, FaceRow, People, Row, face_rows, marked, row_of
 from measuring.sheets import WorstFrames
@@ -75,10 +76,7 @@ class Measurement:
         self.arguments = arguments
         self.points = read_points(arguments.points) if arguments.points else []
         self.exclusions: list[Exclusion] = read_exclusions(arguments.exclude) if arguments.exclude else []
-        self.settings: dict[str, Any] = dict(pair.split("=", 1) for pair in arguments.set)
-        numbers = {"dilation": float, "feather": float, "motion_dilation": float, "short_side": int, "look_ahead": int}
-        for key in numbers.keys() & self.settings.keys():
-            self.settings[key] = numbers[key](self.settings[key])
+        self.settings = settings_from(arguments.set)
         self.chosen = settings_for(arguments.preset, **self.settings)
         self.source: Runs | ExportedMasks = (
             ExportedMasks(arguments.masks, arguments.attributes, self.chosen.flow)

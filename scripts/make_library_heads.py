@@ -10,9 +10,10 @@ from __future__ import annotations
 import torch
 
 from anonymotion.backbone import Backbone
-from anonymotion.closeup import FOUND, HEADS_FILE, MOST, head_finder, squares
+from anonymotion.closeup import FOUND, HEADS_FILE, MOST, head_finder
 from anonymotion.presets import PRESETS
 from anonymotion.saliency import attribute_saliency, upsample
+from anonymotion.squares import squares
 from anonymotion.templates import TemplateLibrary
 
 
@@ -27,9 +28,10 @@ def main() -> None:
     for picture in library.pictures.values():
         features = backbone.extract(torch.from_numpy(picture.read().copy())[None], [finder.spec])[finder.spec]
         saliency = attribute_saliency(features, finder, settings.exemplar_aggregation).amax(dim=1, keepdim=True)
-        found = squares(upsample(saliency, features.grid)[0, 0] >= FOUND)[:MOST]
-        if found:
-            lines.append(f"{picture.id} = {[list(square) for square in found]}")
+        found = upsample(saliency, features.grid)[0, 0] >= FOUND
+        around = [list(square) for square, _ in squares(found, found)[:MOST]]
+        if around:
+            lines.append(f"{picture.id} = {around}")
     HEADS_FILE.write_text("\n".join(lines) + "\n")
     print(f"{HEADS_FILE.name}: {len(lines) - 2} of {len(library.pictures)} pictures")
 

@@ -21,6 +21,7 @@ import torch
 from anonymotion import matcher, pipeline, target
 from anonymotion.errors import InputError
 from anonymotion.flow.estimators import DISFlow
+from anonymotion.reuse import Reuse
 from anonymotion.video import guarded, reader
 from anonymotion.video.info import Frame
 
@@ -59,11 +60,11 @@ def _out_of_memory(at: int, patch: Patch, _: Path) -> None:
     """From call number `at` on nothing is matched any more, in however few frames."""
     inner, calls = matcher.Matcher._find, [0]
 
-    def limited(self: matcher.Matcher, frames: torch.Tensor) -> matcher.Matched:
+    def limited(self: matcher.Matcher, frames: torch.Tensor, reuse: Reuse) -> matcher.Matched:
         calls[0] += 1
         if calls[0] > at:
             raise MemoryError
-        return inner(self, frames)
+        return inner(self, frames, reuse)
 
     patch.setattr(matcher.Matcher, "_find", limited)
 

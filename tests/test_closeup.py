@@ -16,22 +16,11 @@ from torch import Tensor
 
 from anonymotion import closeup
 from anonymotion.backbone import Backbone
-from anonymotion.closeup import (
-    HEAD,
-    LEAST_SIDE,
-    MARGIN,
-    CloseUp,
-    Square,
-    enlarge_library,
-    enlarged,
-    joined,
-    only_in,
-    put_back,
-    squares,
-)
+from anonymotion.closeup import HEAD, CloseUp, enlarge_library, joined
 from anonymotion.matcher import Matcher
 from anonymotion.presets import PRESETS, settings_for
 from anonymotion.registry import GROUPS
+from anonymotion.squares import LEAST_SIDE, MARGIN, Square, enlarged, only_in, put_back, squares
 from anonymotion.templates import TemplateLibrary
 
 PLACES = st.tuples(st.integers(-30, 60), st.integers(-30, 60), st.integers(LEAST_SIDE, 80)).map(lambda at: Square(*at))
@@ -47,14 +36,17 @@ def test_squares_lie_around_islands_the_tallest_first() -> None:
     mask = torch.zeros(100, 200, dtype=torch.bool)
     mask[10:50, 20:40] = True
     mask[70:75, 150:190] = True
-    first, second = squares(mask)
-    assert first == Square.around(30, 30, MARGIN * 40)
-    assert second == Square.around(170, 72.5, MARGIN * 40)
-    assert squares(torch.zeros(8, 8, dtype=torch.bool)) == []
+    left_half = torch.zeros_like(mask)
+    left_half[:, :30] = True
+    first, second = squares(mask, left_half)
+    assert first == (Square.around(30, 30, MARGIN * 40), 0.5)
+    assert second == (Square.around(170, 72.5, MARGIN * 40), 0.0)
+    nothing = torch.zeros(8, 8, dtype=torch.bool)
+    assert squares(nothing, ~nothing) == []
     dots = torch.zeros(100, 200, dtype=torch.bool)
     dots[::20, ::20] = True
-    assert len(squares(dots)) == 5 * 10
-    assert {square.side for square in squares(dots)} == {LEAST_SIDE}
+    assert len(squares(dots, dots)) == 5 * 10
+    assert {(square.side, share) for square, share in squares(dots, dots)} == {(LEAST_SIDE, 1.0)}
 
 
 @given(PLACES)

@@ -268,11 +268,11 @@ def frames() -> list[np.ndarray]:
     return moving(patchwork((140, 180), seed=9), 14, SIZE, (2, 1))
 
 
-def dropping_out(matcher: Matcher, missing: tuple[int, ...]) -> Callable[[Tensor], Matched]:
+def dropping_out(matcher: Matcher, missing: tuple[int, ...]) -> Callable[[Tensor, object], Matched]:
     """Finds a block of the scene, which moves by (2, 1); in `missing` frames nothing at all."""
     number = count()
 
-    def find(frames: Tensor) -> Matched:
+    def find(frames: Tensor, _: object) -> Matched:
         planes = torch.zeros(len(frames), 2, *frames.shape[1:3])
         for plane in planes:
             t = next(number)

@@ -19,7 +19,8 @@ from tiny import TINY, TINY_DEPTH, TINY_SIDE, TINY_WIDTH, tiny_network
 from anonymotion import backbone_openvino, masks
 from anonymotion.backbone import Backbone
 from anonymotion.backbone_openvino import OpenVINOEngine, choose_engine
-from anonymotion.blocks import TorchEngine, Wanted
+from anonymotion.backbone_torch import TorchEngine
+from anonymotion.blocks import Wanted
 from anonymotion.descriptor_cache import user_cache_folder
 from anonymotion.doctor import _engine
 from anonymotion.errors import DeviceError, MissingDependencyError, SettingsError
@@ -100,7 +101,7 @@ def test_frames_worked_on_at_the_same_time_are_those_worked_on_alone(openvino: A
 
 @pytest.mark.parametrize("frames", [1, 2])
 def test_no_thread_is_pinned_to_a_core(openvino: Any, frames: int) -> None:
-    for request in engine()._requests(EVERYTHING, 1 + TINY_SIDE**2, frames):
+    for request in engine()._requests(EVERYTHING, frames):
         assert request.get_compiled_model().get_property("ENABLE_CPU_PINNING") is False
 
 

@@ -156,7 +156,7 @@ def shown_to(hider: Hider, frames: list[np.ndarray]) -> list[int]:
     shown: list[int] = []
     number = {frame.tobytes(): t for t, frame in enumerate(frames)}
 
-    def find(batch: Tensor) -> Any:
+    def find(batch: Tensor, _: object) -> Any:
         numbers = [number[image.numpy().tobytes()] for image in batch]
         shown.extend(numbers)
         planes = torch.zeros(len(batch), 2, *batch.shape[1:3])
@@ -196,8 +196,8 @@ def test_a_matched_frame_that_drops_out_leaves_none_unhidden(
     shown = shown_to(hider, frames)
     found = hider.matcher.find
 
-    def blind(batch: Tensor) -> Any:
-        result = found(batch)
+    def blind(batch: Tensor, _: object) -> Any:
+        result = found(batch, _)
         seen = torch.tensor([t != 6 for t in shown[-len(batch) :]])[:, None, None]
         return result._replace(saliency=result.saliency * seen[:, None], mask=result.mask & seen)
 
@@ -217,8 +217,8 @@ def test_a_matcher_that_drops_out_for_three_frames_leaves_none_unhidden(
     shown = shown_to(hider, frames)
     found = hider.matcher.find
 
-    def blind(batch: Tensor) -> Any:
-        result = found(batch)
+    def blind(batch: Tensor, _: object) -> Any:
+        result = found(batch, _)
         seen = torch.tensor([not first <= t < first + 3 for t in shown[-len(batch) :]])[:, None, None]
         return result._replace(saliency=result.saliency * seen[:, None], mask=result.mask & seen)
 

@@ -31,7 +31,7 @@ TINY_ENTRY = BackboneEntry("none: built by the tests", TINY_PATCH, TINY_DEPTH)
 SIZE = (70, 84)  # (height, width) of frames that the tiny network is shown
 
 # Settings that make a Hider use the tiny network: 4 rows of cells.
-TINY_SETTINGS: dict[str, Any] = {"layer": 2, "stride": 14, "short_side": 56, "close_up": 0, "every": "1"}
+TINY_SETTINGS: dict[str, Any] = {"layer": 2, "stride": 14, "short_side": 56, "close_up": 0, "every": "1", "reuse": 0.0}
 
 
 def tiny_network(patch: int = TINY_PATCH, seed: int = 0) -> VisionTransformer:

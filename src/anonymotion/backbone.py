@@ -16,11 +16,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from anonymotion.blocks import Engine, TorchEngine, Wanted
+from anonymotion.backbone_torch import TorchEngine
+from anonymotion.blocks import Engine, Wanted
 from anonymotion.errors import SettingsError
 from anonymotion.networks import LazyNetwork, build_network, embedded_network, whole
 from anonymotion.patch_grid import PatchGrid
-from anonymotion.registry import Facet, FeatureSpec, backbone_entry
+from anonymotion.registry import FeatureSpec, backbone_entry
 from anonymotion.stem import Stem
 
 # Vectors per token that a block holds at a time: itself, normalised, three projections, and twice the four of its MLP.
@@ -122,22 +123,27 @@ class Backbone:
         if foreign:
             raise SettingsError(f"specs of {', '.join(sorted(foreign))} were asked of the backbone {self.name}")
         result: dict[FeatureSpec, PatchFeatures] = {}
-        size_hw = (images.shape[1], images.shape[2])
         for short_side, stride in dict.fromkeys((spec.short_side, spec.stride) for spec in specs):
             group = [spec for spec in specs if (spec.short_side, spec.stride) == (short_side, stride)]
-            grid = PatchGrid.of(size_hw, self.patch_size, group[0])
-            wanted = tuple(dict.fromkeys((spec.layer, spec.facet) for spec in group))
-            maps = self._forward(images, grid, wanted)
-            result.update((spec, PatchFeatures(maps[spec.layer, spec.facet], spec.raw, grid)) for spec in group)
+            grid = PatchGrid.of((images.shape[1], images.shape[2]), self.patch_size, group[0])
+            wanted = wanted_of(group)
+            found = self.engine.run(self.stem.tokens(images, grid), wanted, self.stem.rotary(grid))
+            result.update(features_of(found, wanted, grid, group))
         return result
 
-    def _forward(self, images: Tensor, grid: PatchGrid, wanted: Wanted) -> dict[tuple[int, Facet], Tensor]:
-        """One pass over the blocks, collecting (layer, facet) -> (T, rows, columns, D)."""
-        found = self.engine.run(self.stem.tokens(images, grid), wanted, self.stem.rotary(grid))
-        return {
-            pair: vectors.reshape(len(vectors), grid.rows, grid.columns, -1)
-            for pair, vectors in zip(wanted, found, strict=True)
-        }
+
+def wanted_of(specs: Sequence[FeatureSpec]) -> Wanted:
+    """What an engine is asked for to have descriptors of all specs, which have one size and stride."""
+    return tuple(dict.fromkeys((spec.layer, spec.facet) for spec in specs))
+
+
+def features_of(
+    found: tuple[Tensor, ...], wanted: Wanted, grid: PatchGrid, specs: Sequence[FeatureSpec]
+) -> dict[FeatureSpec, PatchFeatures]:
+    """What an engine gave, (T, cells, D) for each of `wanted`, by spec."""
+    maps = dict(zip(wanted, found, strict=True))
+    shape = (len(found[0]), grid.rows, grid.columns, -1)
+    return {spec: PatchFeatures(maps[spec.layer, spec.facet].reshape(shape), spec.raw, grid) for spec in specs}
 
 
 def samples_of(name: str, network: nn.Module | LazyNetwork) -> Iterator[Tensor]:

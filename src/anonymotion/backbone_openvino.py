@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anonymotion.blocks import Blocks, TorchEngine, Wanted
+from anonymotion.blocks import BlocksInContext, Part, Wanted, attending
 from anonymotion.descriptor_cache import user_cache_folder
 from anonymotion.errors import DeviceError, MissingDependencyError, SettingsError
 from anonymotion.networks import LazyNetwork, whole
 from anonymotion.registry import ENGINES, backbone_entry
 
 # Raise it when what is converted changes, so that older models are not found.
-MODEL_FORMAT = 1
+MODEL_FORMAT = 2
 
 CALIBRATION_PICTURES = 16
 
@@ -149,43 +150,59 @@ class OpenVINOEngine:
         # timm types its modules as Any; the attributes used are those of its VisionTransformer.
         self._network: Any = network
         self._fingerprint, self._samples = fingerprint, samples
+        # of 8 bits it is whole frames that are calibrated
+        self.takes_parts = engine != "openvino-int8"
         self._models: dict[Wanted, Any] = {}
         self._compiled: dict[tuple[Wanted, int], list[Any]] = {}
 
     def run(self, tokens: Tensor, wanted: Wanted, rotary: Tensor | None) -> tuple[Tensor, ...]:
         """See Engine.run; `rotary` is None for every network that this takes."""
-        requests = self._requests(wanted, tokens.shape[1], len(tokens))
-        found = []
-        for part in torch.split(tokens, len(requests)):
-            busy = requests[: len(part)]
-            for request, one in zip(busy, part, strict=True):
-                request.wait()  # it may still be busy for somebody who was interrupted
-                request.start_async([one[None].contiguous().numpy()])
-            for request in busy:
-                request.wait()
-            for request in busy:
-                # the engine writes its next result into the same memory
-                vectors = (request.get_output_tensor(i).data for i in range(len(wanted)))
-                found.append([torch.from_numpy(vector.copy()) for vector in vectors])
-        return tuple(torch.cat(vectors) for vectors in zip(*found, strict=True))
+        nothing = self._nothing(wanted)
+        found = list(self._infer(((one, nothing) for one in tokens), wanted, remember=False))
+        return tuple(torch.stack([vectors[i] for vectors, _ in found]) for i in range(len(wanted)))
 
-    def _requests(self, wanted: Wanted, tokens: int, frames: int) -> list[Any]:
-        """The network for frames of so many tokens, compiled once, as often as it is to run at the same time."""
-        if (wanted, tokens) not in self._compiled:
+    def run_parts(self, parts: Iterable[Part], wanted: Wanted) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
+        """See Engine.run_parts."""
+        return self._infer(parts, wanted, remember=True)
+
+    def _infer(
+        self, parts: Iterable[Part], wanted: Wanted, *, remember: bool
+    ) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
+        """As many parts as there are requests are worked on at the same time."""
+        iterator = iter(parts)
+        first = list(islice(iterator, STREAMS))
+        requests, iterator = self._requests(wanted, len(first)), chain(first, iterator)
+        while busy := list(zip(requests, iterator, strict=False)):
+            for request, (tokens, others) in busy:
+                request.wait()  # it may still be busy for somebody who was interrupted
+                request.start_async([tokens[None].contiguous().numpy(), others.contiguous().numpy()])
+            for request, _ in busy:
+                request.wait()
+            for request, (_, others) in busy:
+                # the engine writes its next result into the same memory
+                outputs = [torch.from_numpy(request.get_output_tensor(i).data.copy()) for i in range(len(wanted))]
+                whole = remember and not others.shape[1]
+                context = torch.from_numpy(request.get_output_tensor(len(wanted)).data.copy()) if whole else None
+                yield tuple(vectors[0] for vectors in outputs), context
+
+    def _nothing(self, wanted: Wanted) -> Tensor:
+        """The others of a whole frame."""
+        return torch.zeros(2 * attending(wanted), 0, self._network.embed_dim)
+
+    def _requests(self, wanted: Wanted, frames: int) -> list[Any]:
+        """The network, compiled once for each number of frames to work on at the same time, as often as that is."""
+        streams = min(STREAMS, frames, torch.get_num_threads())
+        if (wanted, streams) not in self._compiled:
             if wanted not in self._models:
                 self._models[wanted] = self._load(wanted)
-            model = self._models[wanted].clone()
-            model.reshape([1, tokens, self._network.embed_dim])
-            self._compiled[wanted, tokens] = self._compile(model, STREAMS if frames > 1 else 1)
-        return self._compiled[wanted, tokens]
+            self._compiled[wanted, streams] = self._compile(self._models[wanted], streams)
+        return self._compiled[wanted, streams]
 
     def _compile(self, model: Any, streams: int) -> list[Any]:
         low = self.name == "openvino-bf16" or (self.name == "openvino-int8" and computes_bf16())
-        threads = torch.get_num_threads()
-        streams = min(streams, threads)
         options = {
             "NUM_STREAMS": streams,
-            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             # by default it is whatever the CPU is fastest with
             "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
             # pinned, its threads wait for a core that another stage or another run is on, beside one that is idle
@@ -222,18 +239,19 @@ class OpenVINOEngine:
 
     def _make(self, wanted: Wanted) -> Any:
         """Convert, and quantise for 8 bits."""
-        width = self._network.embed_dim
+        width, others = self._network.embed_dim, self._nothing(wanted)
         with _quiet():
             model = self._openvino.convert_model(
-                Blocks(whole(self._network), wanted).eval(),
-                example_input=torch.zeros(1, self._network.num_prefix_tokens + 12, width),
-                input=[self._openvino.PartialShape([-1, -1, width])],
+                BlocksInContext(whole(self._network), wanted).eval(),
+                example_input=(torch.zeros(1, self._network.num_prefix_tokens + 12, width), others),
+                input=[self._openvino.PartialShape([rows, -1, width]) for rows in (1, len(others))],
             )
             if self.name != "openvino-int8":
                 return model
             import nncf
 
-            samples = [tokens.numpy() for tokens, _ in zip(self._samples(), range(CALIBRATION_PICTURES), strict=False)]
+            pictures = islice(self._samples(), CALIBRATION_PICTURES)
+            samples = [(tokens.numpy(), others.numpy()) for tokens in pictures]
             return nncf.quantize(
                 model,
                 nncf.Dataset(samples),
@@ -244,13 +262,19 @@ class OpenVINOEngine:
 
     def _compare(self, model: Any, wanted: Wanted) -> None:
         """Raise DeviceError if the model is far from torch: what it does not match would be shown."""
-        tokens = next(iter(self._samples()))
-        static = model.clone()
-        static.reshape(list(tokens.shape))
-        found = self._compile(static, 1)[0].infer([tokens.numpy()])
-        expected = TorchEngine(whole(self._network)).run(tokens, wanted, None)
-        for number, vectors in enumerate(expected):
-            cosine = float(F.cosine_similarity(torch.from_numpy(found[number].copy()), vectors, dim=-1).mean())
+        picture, prefix = next(iter(self._samples())), self._network.num_prefix_tokens
+        blocks = BlocksInContext(whole(self._network), wanted)
+        with torch.inference_mode():
+            context = blocks(picture, self._nothing(wanted))[-1]
+            # every other patch of it, among all
+            inputs = torch.cat((picture[:, :prefix], picture[:, prefix::2]), dim=1), context[:, prefix + 1 :: 2]
+            expected = blocks(*inputs)
+        found = self._compile(model, 1)[0].infer([tensor.contiguous().numpy() for tensor in inputs])
+        for number, right in enumerate(expected):
+            if not right.numel():  # keys and values, where no block attends
+                continue
+            own = torch.from_numpy(found[number].copy())
+            cosine = float(F.cosine_similarity(own, right, dim=-1).mean())
             if not cosine >= LEAST_COSINE:  # also for NaN
                 raise DeviceError(
                     f"engine {self.name} gives other descriptors than torch on this machine (cosine {cosine:.3f}, "

@@ -1,15 +1,18 @@
 """The transformer blocks of a backbone: tokens in, vectors of (layer, facet) pairs out, on whatever runs them.
 
 `Blocks` is the computation, one pass for all pairs, ended at the deepest of them: for keys, queries and values the
-attention and the MLP of that block are never computed.  An `Engine` runs it: `TorchEngine` as it is or in bfloat16, on
-any device; `backbone_openvino` converted.
+attention and the MLP of that block are never computed.  An `Engine` runs it (backbone_torch, backbone_openvino).
 
-Not here: images to tokens, tokens to a grid (backbone), which engine is chosen (backbone_openvino).
+A token meets the others in the attention alone, as their keys and values.  `BlocksInContext` computes some of a frame's
+tokens only, among the keys and values that another frame has left of the others.
+
+Not here: images to tokens, tokens to a grid (backbone), which engine is chosen (backbone_openvino), which tokens are
+computed anew (reuse).
 """
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -21,14 +24,23 @@ from anonymotion.registry import Facet
 # (layer, facet) pairs, each once; results come in the same order.
 Wanted = tuple[tuple[int, Facet], ...]
 
+# Tokens of the prefix and of k cells, (prefix + k, D) float32; and keys and values of all others of a frame, by block,
+# (2 L, M, D) float32.  M is 0 for a whole frame; L is `attending(wanted)`.
+Part = tuple[Tensor, Tensor]
+
 
 class Engine(Protocol):
-    """What runs the blocks of one network."""
+    """What runs the blocks of one network.  takes_parts: whether `run_parts` is there for it."""
 
     name: str
+    takes_parts: bool
 
     def run(self, tokens: Tensor, wanted: Wanted, rotary: Tensor | None) -> tuple[Tensor, ...]:
         """(T, prefix + cells, D) float32 tokens -> for each of `wanted` (T, cells, D) float32, on the same device."""
+        ...
+
+    def run_parts(self, parts: Iterable[Part], wanted: Wanted) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
+        """For each part of a frame, of `wanted` (k, D) float32; and of a whole one its keys and values, (2 L, N, D)."""
         ...
 
 
@@ -61,43 +73,55 @@ class Blocks(nn.Module):
         return tuple(found[key] for key in self._wanted)
 
 
-class TorchEngine:
-    """The blocks on the device of the network: as they are, or with matrix products and attention in bfloat16.
-
-    Attention is torch's fused one, which never has the matrix of all patches by all patches in memory.
-    """
-
-    def __init__(self, network: nn.Module, *, bfloat16: bool = False) -> None:
-        self.name = "torch-bf16" if bfloat16 else "torch"
-        self._network = _in_bfloat16(network) if bfloat16 else network
-
-    @torch.inference_mode()
-    def run(self, tokens: Tensor, wanted: Wanted, rotary: Tensor | None) -> tuple[Tensor, ...]:
-        """See Engine.run."""
-        found: tuple[Tensor, ...] = Blocks(self._network, wanted)(tokens, rotary)
-        return tuple(vectors.float() for vectors in found)
+def attending(wanted: Wanted) -> int:
+    """How many blocks compute their attention: not the deepest, unless its tokens are asked for."""
+    return max(layer + (facet == "token") for layer, facet in wanted)
 
 
-class _ToBFloat16(nn.Module):
-    def forward(self, tokens: Tensor) -> Tensor:
-        return tokens.bfloat16()
+class BlocksInContext(nn.Module):
+    """What `Blocks` computes, of one `Part`, for networks whose positions are added, not turned."""
+
+    def __init__(self, network: nn.Module, wanted: Wanted) -> None:
+        super().__init__()
+        # timm types its modules as Any; the attributes used are those of its VisionTransformer.
+        self._network: Any = network
+        self._wanted = wanted
+
+    def forward(self, tokens: Tensor, others: Tensor) -> tuple[Tensor, ...]:
+        """(1, prefix + k, D), (2 L, M, D) -> for each pair (1, k, D); and keys and values, (2 L, prefix + k, D)."""
+        prefix, last = self._network.num_prefix_tokens, attending(self._wanted)
+        found: dict[tuple[int, Facet], Tensor] = {}
+        context = [tokens[:0]]
+        for layer, block in enumerate(self._network.blocks[: 1 + max(layer for layer, _ in self._wanted)]):
+            here = [facet for at, facet in self._wanted if at == layer]
+            normalised = block.norm1(tokens)
+            if layer == last:
+                found.update(((layer, facet), _project(block.attn, normalised[:, prefix:], facet)) for facet in here)
+                break
+            queries, keys, values = block.attn.qkv(normalised).chunk(3, dim=-1)
+            thirds: dict[Facet, Tensor] = {"query": queries, "key": keys, "value": values}
+            found.update(((layer, facet), thirds[facet][:, prefix:]) for facet in here if facet != "token")
+            context += [keys, values]
+            keys = torch.cat((keys, others[2 * layer : 2 * layer + 1]), dim=1)
+            values = torch.cat((values, others[2 * layer + 1 : 2 * layer + 2]), dim=1)
+            tokens = tokens + block.ls1(_attended(block.attn, queries, keys, values))
+            tokens = tokens + block.ls2(block.mlp(block.norm2(tokens)))
+            if "token" in here:
+                found[layer, "token"] = tokens[:, prefix:]
+        return (*(found[pair] for pair in self._wanted), torch.cat(context))
 
 
-def _in_bfloat16(network: Any) -> nn.Module:
-    """What `Blocks` needs of a timm network, its products in bfloat16, cast once.
+def _attended(attention: Any, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """What a timm attention makes of (1, N, D) queries and (1, M, D) keys and values: (1, N, D)."""
 
-    What is added up from block to block stays float32, and so do means and variances: some of DINO's channels are so
-    much larger than the others that these would be rounded away beside them.
-    """
-    copied: Any = nn.Module()
-    copied.num_prefix_tokens = network.num_prefix_tokens
-    copied.blocks = copy.deepcopy(network.blocks)
-    for block in copied.blocks:
-        block.norm1, block.norm2 = (nn.Sequential(norm, _ToBFloat16()) for norm in (block.norm1, block.norm2))
-        block.attn.bfloat16()
-        block.mlp.bfloat16()
-    result: nn.Module = copied.eval()
-    return result
+    def heads(vectors: Tensor) -> Tensor:
+        return vectors.reshape(1, -1, attention.num_heads, attention.head_dim).transpose(1, 2)
+
+    mixed = F.scaled_dot_product_attention(
+        attention.q_norm(heads(queries)), attention.k_norm(heads(keys)), heads(values)
+    )
+    projected: Tensor = attention.proj(mixed.transpose(1, 2).reshape(1, -1, queries.shape[-1]))
+    return projected
 
 
 def _project(attention: Any, tokens: Tensor, facet: Facet) -> Tensor:

@@ -9,7 +9,8 @@ same way, so that like is compared with like.
 A square in which nothing is found the second time keeps what was found the first time: when in doubt, hide more.  There
 is no doubt where it is seen well enough and no part of it looks like a head at all, a fist for example.
 
-Not here: the comparison (saliency), how banks are built (template_bank), what is looked at twice (matcher).
+Not here: squares of pictures (squares), the comparison (saliency), how banks are built (template_bank), what is looked
+at twice (matcher).
 """
 
 from __future__ import annotations
@@ -21,20 +22,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from anonymotion.backbone import Backbone, PatchFeatures
 from anonymotion.errors import TemplateError
+from anonymotion.patch_grid import PatchGrid
 from anonymotion.presence import Presence
 from anonymotion.presets import Settings
 from anonymotion.registry import GROUPS, FeatureSpec
 from anonymotion.saliency import attribute_saliency, evidence_share, upsample
+from anonymotion.squares import Square, enlarged, only_in, put_back, squares
 from anonymotion.template_bank import BankBuilder, TemplateBank, build_bank
 from anonymotion.templates import BUILTIN_FOLDER, Picture, Template, TemplateLibrary
 
@@ -42,14 +44,16 @@ HEADS_FILE = BUILTIN_FOLDER / "heads.toml"
 
 # What is looked at again.
 HEAD = (*GROUPS["face"], "hair")
-# The side of a square, in sides of the island that it is laid around, and the least in pixels.
-MARGIN, LEAST_SIDE = 1.4, 24
 # Islands of a frame that are looked at again, the tallest first; others stay as they were found.
 MOST = 4
+# An island that is hardly a head, and that others of the attributes asked for hide, is not looked at again: it stays
+# hidden whatever is seen there.  A hand, for example.  The share of it that must be so, and the probability below which
+# a cell is hardly some of a head: of heads 40 pixels high some cell had .52.
+HIDDEN_ANYWAY, HARDLY = 0.95, 0.4
 # The side of a square around a template that lies in no head, in short sides of its picture.
 ELSEWHERE = 0.5
-# From where on saliency of some part of a head is looked at again, or from a threshold on that is lower, and the share
-# of evidence that it needs for that.
+# The saliency of some part of a head that is looked at again, if no threshold is lower, and the share of evidence that
+# it needs for that.
 FOUND, FOUND_CONTRAST = 0.42, 0.3
 # Enlarged, hair is told from faces and collars, and can be asked for more evidence than in a whole frame; so can lips.
 SURER = {"hair": 10.0, "lips": 1.4}
@@ -66,87 +70,6 @@ HEAD_PROBABILITY = 0.4
 BELIEVED_SIDE, BELIEVED_ENLARGEMENT = 48, 1.5
 # Enlarged squares that go through the network at a time.
 BATCH = 8
-
-
-class Square(NamedTuple):
-    """Of `side` pixels, from (x, y) on; it may reach out of the picture."""
-
-    x: int
-    y: int
-    side: int
-
-    @classmethod
-    def around(cls, x: float, y: float, side: float) -> Square:
-        """With its centre at (x, y) in pixels."""
-        side = max(LEAST_SIDE, round(side))
-        return cls(round(x - side / 2), round(y - side / 2), side)
-
-    def within(self, size_hw: tuple[int, int]) -> tuple[slice, slice]:
-        """Its rows and columns in a picture of (H, W), none where it lies outside."""
-        top, left = (min(max(0, start), length) for start, length in zip((self.y, self.x), size_hw, strict=True))
-        return (
-            slice(top, max(top, min(size_hw[0], self.y + self.side))),
-            slice(left, max(left, min(size_hw[1], self.x + self.side))),
-        )
-
-    def holds(self, x: float, y: float) -> bool:
-        """Whether a point lies in it, an eighth of its side away from its border."""
-        edge = self.side / 8
-        return all(low + edge <= at < low + self.side - edge for low, at in ((self.x, x), (self.y, y)))
-
-
-def squares(found: Tensor) -> list[Square]:
-    """Around the islands of a (H, W) bool mask, the tallest first."""
-    _, _, boxes, _ = cv2.connectedComponentsWithStats(found.cpu().numpy().astype(np.uint8), connectivity=4)
-    islands = sorted(boxes[1:].tolist(), key=lambda box: -box[3])
-    return [Square.around(x + w / 2, y + h / 2, MARGIN * max(w, h)) for x, y, w, h, _ in islands]
-
-
-def enlarged(image: Tensor, square: Square, size: int) -> Tensor:
-    """What a square of a (H, W, 3) uint8 picture shows, (size, size, 3) uint8; beyond the border its edge goes on."""
-    rows, columns = (
-        torch.arange(start, start + square.side, device=image.device).clamp(0, length - 1)
-        for start, length in ((square.y, image.shape[0]), (square.x, image.shape[1]))
-    )
-    cut = image[rows][:, columns].permute(2, 0, 1)[None].float()
-    resized = F.interpolate(cut, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
-    return resized[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8)
-
-
-def put_back(saliency: Tensor, which: Sequence[int], looks: Sequence[tuple[Square, Tensor]]) -> None:
-    """Put saliency of squares, (len(which), size, size) each, in the place of what planes `which` of (A, H, W) have.
-
-    Where squares overlap the largest value counts.
-    """
-    size_hw = (saliency.shape[1], saliency.shape[2])
-    for square, _ in looks:
-        rows, columns = square.within(size_hw)
-        for number in which:
-            saliency[number, rows, columns] = 0
-    for square, planes in looks:
-        rows, columns = square.within(size_hw)
-        whole = F.interpolate(planes[None], size=(square.side,) * 2, mode="bilinear", align_corners=False)[0]
-        shown = (
-            slice(rows.start - square.y, rows.stop - square.y),
-            slice(columns.start - square.x, columns.stop - square.x),
-        )
-        for number, plane in zip(which, whole, strict=True):
-            target = saliency[number, rows, columns]
-            torch.maximum(target, plane[shown], out=target)
-
-
-def only_in(plane: Tensor, places: Sequence[Square], threshold: float) -> Tensor:
-    """(H, W) saliency, 0 in what is outside of the squares of those islands at `threshold` that reach into one."""
-    values = plane.cpu().numpy()
-    islands = cv2.connectedComponents((values >= threshold).view(np.uint8), connectivity=4)[1]
-    reaches = np.zeros(islands.max() + 1, bool)
-    outside = np.ones(values.shape, bool)
-    for square in places:
-        window = square.within(values.shape)
-        reaches[islands[window].ravel()] = True
-        outside[window] = False
-    reaches[0] = False  # what is below the threshold
-    return torch.from_numpy(np.where(reaches[islands] & outside, np.float32(0), values)).to(plane.device)
 
 
 def joined(planes: Tensor, thresholds: Tensor, parts: Sequence[int], into: int) -> None:
@@ -188,27 +111,37 @@ class CloseUp:
     face: tuple[int, ...]
     how: str
 
-    def look(
-        self,
-        frames: Tensor,
-        found: Mapping[FeatureSpec, PatchFeatures],
-        saliency: Tensor,
-        presence: Presence | None,
-    ) -> None:
-        """Change (T, A, H, W) saliency of (T, H, W, 3) uint8 frames where heads are to what the second look has.
+    @property
+    def level(self) -> float:
+        """From where on saliency of some part of a head is looked at again."""
+        return min(FOUND, float(self.thresholds.min()))
+
+    def heads(self, found: Mapping[FeatureSpec, PatchFeatures], presence: Presence | None) -> Tensor:
+        """Of parts of heads in a first look the greatest saliency, and the probability: (T, 2, rows, columns) float32.
 
         found: descriptors of the frames for the finder's spec, and for that of `presence`.
         """
-        features = found[self.finder.spec]
-        heads = attribute_saliency(features, self.finder, self.how)
+        heads = attribute_saliency(found[self.finder.spec], self.finder, self.how)
         if presence is not None:
             everything = torch.ones(heads.shape[1], dtype=torch.bool, device=heads.device)
             heads = replace(presence, bound=everything).weigh(heads, found[presence.spec].descriptors)
-        level = min(FOUND, float(self.thresholds.min()))
+        return torch.stack((heads.amax(dim=1), head_probability(found[self.finder.spec], self.finder)), dim=1)
+
+    def look(
+        self, frames: Tensor, heads: Tensor, grid: PatchGrid, saliency: Tensor, hidden: Tensor | None = None
+    ) -> None:
+        """Change (T, A, H, W) saliency of (T, H, W, 3) uint8 frames where heads are to what the second look has.
+
+        heads: what `heads` gave, on the cells of `grid`.  hidden: (T, H, W) bool, what other attributes hide; None:
+        nothing.
+        """
         # one transfer for all frames, here and below
-        masks = (upsample(heads.amax(dim=1, keepdim=True), features.grid)[:, 0] >= level).cpu()
-        every = [squares(mask) for mask in masks]
-        places = [(number, square) for number, around in enumerate(every) for square in around[:MOST]]
+        whole = upsample(heads, grid)
+        masks = (whole[:, 0] >= self.level).cpu()
+        needless = torch.zeros_like(masks) if hidden is None else (hidden & (whole[:, 1] < HARDLY)).cpu()
+        every = [squares(*pair) for pair in zip(masks, needless, strict=True)]
+        left = [[square for square, share in around if share < HIDDEN_ANYWAY] for around in every]
+        places = [(number, square) for number, around in enumerate(left) for square in around[:MOST]]
         looks: list[list[tuple[Square, Tensor]]] = [[] for _ in frames]
         heads_at: list[list[Square]] = [[] for _ in frames]
         for start in range(0, len(places), BATCH):
@@ -231,9 +164,10 @@ class CloseUp:
             limit = float(self.thresholds[self.planes == self.hair])
             hair = saliency[:, self.hair].cpu()
             for number, around in enumerate(heads_at):
-                if around and len(every[number]) <= MOST:
+                if around and len(left[number]) <= MOST:
                     # hair is on heads, and all heads were looked at: the rest of a dark coat is none
-                    hair[number] = only_in(hair[number], around, limit)
+                    unseen = [square for square, share in every[number] if share >= HIDDEN_ANYWAY]
+                    hair[number] = only_in(hair[number], [*around, *unseen], limit)
             if saliency.device.type != "cpu":
                 saliency[:, self.hair] = hair.to(saliency.device)
         which = self.planes.tolist()
@@ -242,16 +176,19 @@ class CloseUp:
 
     def shows_head(self, closer: PatchFeatures) -> Tensor:
         """Which of (T, rows, columns, D) enlarged squares show a head, or some of one: (T,) bool."""
-        rivals = self.bank.rivals
-        if rivals is None:  # nothing tells heads from what is none
-            return torch.ones(len(closer.descriptors), dtype=torch.bool, device=closer.descriptors.device)
-        parts = evidence_share(closer, rivals, self.bank.mean, of=rivals.classes_in(HEAD))
-        return (parts >= HEAD_PROBABILITY).flatten(1).any(dim=1)
+        return (head_probability(closer, self.bank) >= HEAD_PROBABILITY).flatten(1).any(dim=1)
 
     def _is_seen_well(self, square: Square, frames: Tensor) -> bool:
         in_frame = self.finder.spec.short_side / min(frames.shape[1:3])
         enlargement = self.bank.spec.short_side / square.side / in_frame
         return square.side >= BELIEVED_SIDE and enlargement >= BELIEVED_ENLARGEMENT
+
+
+def head_probability(features: PatchFeatures, bank: TemplateBank) -> Tensor:
+    """How probably a cell is some of a head: (T, rows, columns) float32, 1 where nothing tells heads from the rest."""
+    if bank.rivals is None:
+        return torch.ones(features.descriptors.shape[:3], device=features.descriptors.device)
+    return evidence_share(features, bank.rivals, bank.mean, of=bank.rivals.classes_in(HEAD))
 
 
 def close_up_of(

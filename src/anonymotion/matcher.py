@@ -9,6 +9,7 @@ Not here: a comparison of descriptors (saliency), masks over time (continuity), 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from anonymotion.patch_grid import PatchGrid
 from anonymotion.presence import presence_of
 from anonymotion.presets import Settings
 from anonymotion.registry import FeatureSpec
+from anonymotion.reuse import Reuse
 from anonymotion.saliency import cell_planes, saliency_planes, upsample
 from anonymotion.template_bank import BankBuilder, TemplateBank, build_bank
 from anonymotion.templates import TemplateLibrary
@@ -123,13 +125,16 @@ class Matcher:
             return planes
         return self.presence.weigh(planes, found[self.presence.spec].descriptors)
 
-    def find(self, frames: Tensor) -> Matched:
+    def find(self, frames: Tensor, reuse: Reuse | None = None) -> Matched:
         """Eq. 1 and 2: (T, H, W, 3) uint8 against the templates, one pass of the network for all of them.
+
+        reuse: what the run remembers of earlier frames; without it all patches of all frames are computed.
 
         Where memory does not suffice for so many frames: in halves, down to single ones.  Raises what PyTorch raises
         if it does not suffice for one.
         """
-        found = list(in_parts(frames, self._find, lambda part: part.chunk(2) if len(part) > 1 else ()))
+        work = partial(self._find, reuse=reuse or Reuse(0))
+        found = list(in_parts(frames, work, lambda part: part.chunk(2) if len(part) > 1 else ()))
         if len(found) == 1:
             return found[0]
         kept = [part.kept for part in found if part.kept is not None]
@@ -147,16 +152,19 @@ class Matcher:
         grid = PatchGrid.of(size_hw, self.backbone.patch_size, self.specs[0])
         return person + self.backbone.working_bytes(grid, len(self.specs))
 
-    def _find(self, frames: Tensor) -> Matched:
-        found, specs = {}, self.specs
+    def _find(self, frames: Tensor, reuse: Reuse) -> Matched:
+        found: Mapping[FeatureSpec, PatchFeatures] = {}
+        specs, memory = self.specs, reuse.kept
         if self.backbone is not None and specs:
-            found = self.backbone.extract(frames, specs)
+            found, memory = reuse.extract(self.backbone, frames, specs, self._matters)
         if self.person_mask is not None:
             saliency = self.person_mask.planes(frames)
         elif self.banks:
-            saliency = upsample(self.planes(found), found[specs[0]].grid).clamp_(0, 1)
+            grid = found[specs[0]].grid
+            saliency = upsample(self.planes(found), grid).clamp_(0, 1)
             if self.close_up is not None:
-                self.close_up.look(frames, found, saliency, self.presence)
+                heads = self.close_up.heads(found, self.presence)
+                self.close_up.look(frames, heads, grid, saliency, self._hidden_anyway(saliency))
         else:
             saliency = torch.zeros(len(frames), 0, *frames.shape[1:3], device=frames.device)
         kept = None
@@ -164,7 +172,27 @@ class Matcher:
             features, how = [found[bank.spec] for bank in self.kept_banks], self.settings.exemplar_aggregation
             planes = saliency_planes(features, self.kept_banks, self.kept, how)
             kept = masks.threshold_union(planes, self.kept_thresholds)
-        return Matched(saliency, self.mask(saliency), kept)
+        matched = Matched(saliency, self.mask(saliency), kept)
+        reuse.kept = memory  # now that nothing can fail any more
+        return matched
+
+    def _matters(self, found: Mapping[FeatureSpec, PatchFeatures]) -> Tensor:
+        """In which cells a first look finds something, or what is looked at again: (T, rows, columns) bool."""
+        matters = (self.planes(found) >= self.thresholds[:, None, None]).any(dim=1)
+        if self.close_up is not None:
+            matters |= self.close_up.heads(found, self.presence)[:, 0] >= self.close_up.level
+        return matters
+
+    def _hidden_anyway(self, saliency: Tensor) -> Tensor | None:
+        """Where attributes reach their threshold that a second look does not change, (T, H, W) bool; None: not asked.
+
+        There it would only find what is hidden already; where saliency itself is a weight, it is found all the same.
+        """
+        assert self.close_up is not None  # noqa: S101 - for mypy
+        others = [number for number in range(len(self.attributes)) if number not in self.close_up.planes.tolist()]
+        if not (others and self.decides_by_threshold):
+            return None
+        return masks.threshold_union(saliency[:, others], self.thresholds[others])
 
     @property
     def decides_by_threshold(self) -> bool:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from anonymotion.methods import load_method, load_person_mask
 from anonymotion.policy import Policy
 from anonymotion.presets import Settings
 from anonymotion.results import Coverage, Stopwatch
+from anonymotion.reuse import Reuse
 from anonymotion.saliency import aggregate
 from anonymotion.scheduler import ahead
 from anonymotion.state import RunState
@@ -219,7 +220,9 @@ class Hider:
         every = self.settings.every if by_threshold and not self.kept else "1"
         keys = KeyFrames(every, adapts=reach > 0)
         editor = Editor(self.policy, times) if self.policy.edits else None
-        return RunState(Continuity(reach if by_threshold else 0, keys.longest), keys, every != "1", editor)
+        # nor is it taken from an earlier frame
+        reuse = Reuse(self.settings.reuse) if by_threshold and not self.kept else None
+        return RunState(Continuity(reach if by_threshold else 0, keys.longest), keys, every != "1", editor, reuse)
 
     def _chunks(self, frames: Iterable[FrameLike], state: RunState, *, overlap: bool = False) -> Iterator[HiddenChunk]:
         """The whole picture, its halves one after the other or each in a thread."""
@@ -281,7 +284,7 @@ class Hider:
         given: frames, and whether the stream ends with them.  If it fails, `state` is as it was.
         """
         frames, last = given
-        keys = deepcopy(state.keys)
+        keys, reuse = deepcopy(state.keys), copy(state.reuse)
         with self.stopwatch("flow"):
             # with every method, so that runs which differ in nothing else have the same mask and flow
             if self.flow is None:
@@ -290,21 +293,21 @@ class Hider:
                 flow = flow_to_previous(self.flow, frames, state.previous)
         with self.stopwatch("match"):
             chosen = keys.choose(frames, flow, last=last)
-            matched = self._matched(frames, chosen)
+            matched = self._matched(frames, chosen, reuse)
             keys.learn(chosen, matched.mask, flow)
             searched = torch.zeros(len(frames), dtype=torch.bool, device=frames.device)
             searched[chosen] = True
-        state.keys, state.previous = keys, frames[-1]
+        state.keys, state.reuse, state.previous = keys, reuse, frames[-1]
         return Found(frames, matched.saliency, flow, matched.mask, searched, matched.kept)
 
-    def _matched(self, frames: Tensor, chosen: list[int]) -> Matched:
+    def _matched(self, frames: Tensor, chosen: list[int], reuse: Reuse | None) -> Matched:
         """What was found in the `chosen` of the frames; nothing in the others."""
         if len(chosen) == len(frames):
-            return self.matcher.find(frames)
+            return self.matcher.find(frames, reuse)
         saliency = torch.zeros(len(frames), len(self.attributes), *frames.shape[1:3], device=frames.device)
         mask = torch.zeros(saliency[:, 0].shape, dtype=torch.bool, device=frames.device)
         if chosen:
-            found = self.matcher.find(frames[chosen])
+            found = self.matcher.find(frames[chosen], reuse)
             saliency[chosen], mask[chosen] = found.saliency, found.mask
         return Matched(saliency, mask, None)
 

@@ -165,6 +165,11 @@ class Settings:
         "motion and agreement allow, at most 8, holding back so many frames; N: each N-th, up to look_ahead; for "
         "--composite replace",
     )
+    reuse: float = _option(
+        4.0,
+        "patches in which nothing was found and that changed by less than noise of so many grey values (of 255) would "
+        "change them are not computed again, for --composite replace; on CPUs; 0: all of every frame is, 0 to 64",
+    )
     motion_dilation: float = _option(
         0.5, "growth of the mask per pixel that the scene moves, 0 to 4; at most 4 percent of the short side"
     )
@@ -226,6 +231,7 @@ class Settings:
             ("dilation", 0, 25),
             ("feather", 0, 10),
             ("look_ahead", 0, 30),
+            ("reuse", 0, 64),
             ("motion_dilation", 0, 4),
             ("flow_iterations", 1, 100),
             ("flow_scale", 0.1, 8),
@@ -329,6 +335,7 @@ _EQUATIONS: dict[str, Any] = {
     "feather": 0.0,
     "look_ahead": 0,
     "every": "1",
+    "reuse": 0.0,
     "motion_dilation": 0.0,
     "noise_grain": 0.0,
 }

@@ -16,19 +16,22 @@ from anonymotion.editing import Editor
 from anonymotion.keyframes import KeyFrames
 from anonymotion.noise import NoiseField, make_noise
 from anonymotion.presets import Settings
+from anonymotion.reuse import Reuse
 
 
 @dataclass
 class RunState:
     """Frames held back, the last frame, and edits and noise of this run alone.
 
-    needs_last: somebody has to know which frame is the last.  kind: of array, that frames come as.
+    needs_last: somebody has to know which frame is the last.  reuse: None where all of every frame is computed.
+    kind: of array, that frames come as.
     """
 
     continuity: Continuity
     keys: KeyFrames
     needs_last: bool = False
     editor: Editor | None = None
+    reuse: Reuse | None = None
     kind: type = np.ndarray
     previous: Tensor | None = None
     noise: NoiseField | None = None

@@ -59,12 +59,25 @@ class Stem:
         self._std = torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1) * 255
         self._positions: dict[tuple[int, int], Tensor] = {}
 
+    @property
+    def grey_value(self) -> float:
+        """By how much noise with a standard deviation of one grey value (of 255) changes a token, on average: the root
+        of the mean square of the distance.
+        """
+        weights = self._network.patch_embed.proj.weight / self._std
+        return float(weights.norm())
+
     @torch.inference_mode()
     def tokens(self, images: Tensor, grid: PatchGrid) -> Tensor:
         """(T, H, W, 3) uint8 RGB -> (T, prefix + cells, D) with positions; what timm does for stride = patch."""
         # on a CPU one by one: what a frame needs stays in its cache, and the same memory is used again
         size = 1 if self._device.type == "cpu" else len(images)
         return torch.cat([self._together(part, grid) for part in torch.split(images, size)])
+
+    @property
+    def turns_keys(self) -> bool:
+        """Whether positions are not in the tokens, but turn queries and keys inside the attention, as DINOv3's do."""
+        return getattr(self._network, "rope", None) is not None
 
     def rotary(self, grid: PatchGrid) -> Tensor | None:
         """What DINOv3 turns queries and keys by inside the attention; None for networks that add positions."""

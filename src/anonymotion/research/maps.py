@@ -32,6 +32,7 @@ from anonymotion.presets import Settings, settings_for
 from anonymotion.registry import FeatureSpec, backbone_entry
 from anonymotion.research.archives import load_arrays, save_arrays
 from anonymotion.results import library_versions
+from anonymotion.reuse import Reuse
 from anonymotion.saliency import attribute_saliency, evidence_weight, upsample
 from anonymotion.template_bank import Rivals, TemplateBank, build_bank, what_counts
 from anonymotion.templates import TemplateLibrary
@@ -59,7 +60,7 @@ class Maps:
 
 def map_settings(**changes: Any) -> Settings:
     """Settings that a MapMaker takes: `strict`, every frame matched, one look."""
-    return settings_for("strict", close_up=0, every=1, **changes)
+    return settings_for("strict", close_up=0, every=1, reuse=0, **changes)
 
 
 class MapMaker:
@@ -149,8 +150,8 @@ class MapMatcher(Matcher):
         self._planes = weighed(maps, library, attributes, settings)
         self._next = 0
 
-    def find(self, frames: Tensor) -> Matched:
-        """See Matcher.find; `frames` are the next ones of the video."""
+    def find(self, frames: Tensor, reuse: Reuse | None = None) -> Matched:
+        """See Matcher.find; `frames` are the next ones of the video, of which nothing is computed."""
         planes = self._planes[self._next : self._next + len(frames)]
         self._next += len(frames)
         saliency = at_pixels(planes, self.settings.spec_of(self.attributes[0]), (frames.shape[1], frames.shape[2]))
