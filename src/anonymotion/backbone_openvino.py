@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,6 @@ CALIBRATION_PICTURES = 16
 
 # The mean cosine with torch below which a converted model is not used; what is right has more than 0.998.
 LEAST_COSINE = 0.99
-
-# Frames that are worked on at the same time, each by its share of the threads: two threads that work on one frame wait
-# for each other at every step, all the more where they share their cores with other stages.
-STREAMS = 2
 
 Samples = Callable[[], Iterable[Tensor]]
 
@@ -152,64 +148,45 @@ class OpenVINOEngine:
         self._fingerprint, self._samples = fingerprint, samples
         # of 8 bits it is whole frames that are calibrated
         self.takes_parts = engine != "openvino-int8"
-        self._models: dict[Wanted, Any] = {}
-        self._compiled: dict[tuple[Wanted, int], list[Any]] = {}
+        self._requests: dict[Wanted, Any] = {}
 
     def run(self, tokens: Tensor, wanted: Wanted, rotary: Tensor | None) -> tuple[Tensor, ...]:
         """See Engine.run; `rotary` is None for every network that this takes."""
-        nothing = self._nothing(wanted)
-        found = list(self._infer(((one, nothing) for one in tokens), wanted, remember=False))
-        return tuple(torch.stack([vectors[i] for vectors, _ in found]) for i in range(len(wanted)))
+        nothing, request = self._nothing(wanted), self._request(wanted)
+        found = [_outputs(request, (one, nothing), len(wanted)) for one in tokens]
+        return tuple(torch.cat(vectors) for vectors in zip(*found, strict=True))
 
     def run_parts(self, parts: Iterable[Part], wanted: Wanted) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
         """See Engine.run_parts."""
-        return self._infer(parts, wanted, remember=True)
-
-    def _infer(
-        self, parts: Iterable[Part], wanted: Wanted, *, remember: bool
-    ) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
-        """As many parts as there are requests are worked on at the same time."""
-        iterator = iter(parts)
-        first = list(islice(iterator, STREAMS))
-        requests, iterator = self._requests(wanted, len(first)), chain(first, iterator)
-        while busy := list(zip(requests, iterator, strict=False)):
-            for request, (tokens, others) in busy:
-                request.wait()  # it may still be busy for somebody who was interrupted
-                request.start_async([tokens[None].contiguous().numpy(), others.contiguous().numpy()])
-            for request, _ in busy:
-                request.wait()
-            for request, (_, others) in busy:
-                # the engine writes its next result into the same memory
-                outputs = [torch.from_numpy(request.get_output_tensor(i).data.copy()) for i in range(len(wanted))]
-                whole = remember and not others.shape[1]
-                context = torch.from_numpy(request.get_output_tensor(len(wanted)).data.copy()) if whole else None
-                yield tuple(vectors[0] for vectors in outputs), context
+        request = self._request(wanted)
+        for part in parts:
+            whole = not part[1].shape[1]
+            outputs = _outputs(request, part, len(wanted) + whole)
+            yield tuple(vectors[0] for vectors in outputs[: len(wanted)]), outputs[-1] if whole else None
 
     def _nothing(self, wanted: Wanted) -> Tensor:
         """The others of a whole frame."""
         return torch.zeros(2 * attending(wanted), 0, self._network.embed_dim)
 
-    def _requests(self, wanted: Wanted, frames: int) -> list[Any]:
-        """The network, compiled once for each number of frames to work on at the same time, as often as that is."""
-        streams = min(STREAMS, frames, torch.get_num_threads())
-        if (wanted, streams) not in self._compiled:
-            if wanted not in self._models:
-                self._models[wanted] = self._load(wanted)
-            self._compiled[wanted, streams] = self._compile(self._models[wanted], streams)
-        return self._compiled[wanted, streams]
+    def _request(self, wanted: Wanted) -> Any:
+        """The network, compiled once, for any number of tokens."""
+        if wanted not in self._requests:
+            self._requests[wanted] = self._compiled(self._load(wanted))
+        return self._requests[wanted]
 
-    def _compile(self, model: Any, streams: int) -> list[Any]:
+    def _compiled(self, model: Any) -> Any:
         low = self.name == "openvino-bf16" or (self.name == "openvino-int8" and computes_bf16())
         options = {
-            "NUM_STREAMS": streams,
+            # Frames one after the other, each by all threads.  Two at a time, a thread each, take less processor time
+            # by a tenth, but more memory by a quarter, and the last of an odd number has one thread.
+            "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             # by default it is whatever the CPU is fastest with
             "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
             # pinned, its threads wait for a core that another stage or another run is on, beside one that is idle
             "ENABLE_CPU_PINNING": False,
         }
-        compiled = _core().compile_model(model, "CPU", options)
-        return [compiled.create_infer_request() for _ in range(streams)]
+        return _core().compile_model(model, "CPU", options).create_infer_request()
 
     def _load(self, wanted: Wanted) -> Any:
         """The converted model from the cache, or made anew."""
@@ -269,11 +246,10 @@ class OpenVINOEngine:
             # every other patch of it, among all
             inputs = torch.cat((picture[:, :prefix], picture[:, prefix::2]), dim=1), context[:, prefix + 1 :: 2]
             expected = blocks(*inputs)
-        found = self._compile(model, 1)[0].infer([tensor.contiguous().numpy() for tensor in inputs])
-        for number, right in enumerate(expected):
+        found = _outputs(self._compiled(model), (inputs[0][0], inputs[1]), len(expected))
+        for own, right in zip(found, expected, strict=True):
             if not right.numel():  # keys and values, where no block attends
                 continue
-            own = torch.from_numpy(found[number].copy())
             cosine = float(F.cosine_similarity(own, right, dim=-1).mean())
             if not cosine >= LEAST_COSINE:  # also for NaN
                 raise DeviceError(
@@ -291,6 +267,14 @@ class OpenVINOEngine:
             (written / "sha256.json").write_text(json.dumps(_sums(written)) + "\n")
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(written, folder)
+
+
+def _outputs(request: Any, part: Part, count: int) -> list[Tensor]:
+    """The first so many outputs for a part of a frame."""
+    tokens, others = part
+    request.infer([tokens[None].contiguous().numpy(), others.contiguous().numpy()])
+    # the engine writes its next result into the same memory
+    return [torch.from_numpy(request.get_output_tensor(i).data.copy()) for i in range(count)]
 
 
 def installed_version(name: str) -> str:

@@ -24,7 +24,7 @@ from anonymotion.patch_grid import PatchGrid
 from anonymotion.presence import presence_of
 from anonymotion.presets import Settings
 from anonymotion.registry import FeatureSpec
-from anonymotion.reuse import Reuse
+from anonymotion.reuse import Reuse, kept_bytes
 from anonymotion.saliency import cell_planes, saliency_planes, upsample
 from anonymotion.template_bank import BankBuilder, TemplateBank, build_bank
 from anonymotion.templates import TemplateLibrary
@@ -151,6 +151,12 @@ class Matcher:
             return person
         grid = PatchGrid.of(size_hw, self.backbone.patch_size, self.specs[0])
         return person + self.backbone.working_bytes(grid, len(self.specs))
+
+    def kept_bytes(self, size_hw: tuple[int, int]) -> int:
+        """About how much memory a run needs to remember a frame of (H, W); see `Reuse`."""
+        if self.backbone is None or not self.specs or not self.settings.reuse:
+            return 0
+        return kept_bytes(self.backbone, size_hw, self.specs)
 
     def _find(self, frames: Tensor, reuse: Reuse) -> Matched:
         found: Mapping[FeatureSpec, PatchFeatures] = {}

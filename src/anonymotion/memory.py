@@ -74,7 +74,7 @@ class Room:
         found = _FOUND + _PLANE * len(self.matcher.attributes)
         per_frame = _SEARCHED * found + _COVERED * (found + _HIDDEN) + _DECODED * _FRAME + _WORK
         held = found * held_back(self.matcher.settings) + CODEC_BYTES[self.device.type]
-        stages = frames * self.matcher.working_bytes(size_hw)
+        stages = frames * self.matcher.working_bytes(size_hw) + self.matcher.kept_bytes(size_hw)
         if self.flow is not None:
             stages += self.flow.working_bytes(size_hw, frames)
         return BASE_BYTES[self.device.type] + pixels * (per_frame * frames + held) + stages

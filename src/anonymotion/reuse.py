@@ -37,6 +37,8 @@ LIMIT = 0.6
 LOOKS = 24
 # The number of patches computed is a multiple of this: engines prepare themselves for each number that they meet.
 MULTIPLE = 32
+# Of keys and values: kept, put together by the engine, given out by it, and given to it.
+COPIES = 4
 
 # From features of frames, which cells something was found in: (T, rows, columns) bool.
 Matter = Callable[[Mapping[FeatureSpec, PatchFeatures]], Tensor]
@@ -132,6 +134,15 @@ class Reuse:
                 start += 1
         together = tuple(torch.stack(each) for each in zip(*found, strict=True))
         return features_of(together, wanted, grid, specs), kept
+
+
+def kept_bytes(backbone: Backbone, size_hw: tuple[int, int], specs: Sequence[FeatureSpec]) -> int:
+    """About how much memory a run needs to remember a frame of (H, W), and to compare with it."""
+    if not can_reuse(backbone, specs):
+        return 0
+    grid, wanted = PatchGrid.of(size_hw, backbone.patch_size, specs[0]), wanted_of(specs)
+    tokens = grid.rows * grid.columns + backbone.stem.prefix_tokens
+    return 4 * backbone.stem.width * tokens * (COPIES * 2 * attending(wanted) + 1 + len(wanted))
 
 
 def _chosen(kept: Kept, tokens: Tensor, grid: PatchGrid, wanted: Wanted, limit: float) -> list[Tensor | None]:
