@@ -2,7 +2,8 @@
 
 Runs `hide_video` on a generated clip (a virtual camera over a public-domain portrait) at each size and preset and
 prints one Markdown table: frames per second from file to file, milliseconds of processor time and of each stage per
-frame, for each of `--attributes` and `--every`, how many frames were looked at, and peak memory.  `--lengths` adds rows
+frame, for each of `--attributes` and `--every`, how many frames were looked at, how many of their patches went through
+the network, and peak memory.  `--lengths` adds rows
 with clips of so many frames, at the first size.  `--clip FILE` takes frames of that video in the place of the portrait.
 `--deface N` runs deface 1.5, in an environment of its own (instruments.py), and `anonymotion hide`, both as whole
 processes, N times in turn on the same clip, and prints the medians and their ratio.  `--json` writes the figures.
@@ -25,6 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import islice, product
 from pathlib import Path
@@ -51,7 +54,7 @@ def measure(clip: Path, preset: str, attributes: str, every: str, options: dict[
         if not first and progress.done != progress.total:
             first.append((progress.done, time.perf_counter(), time.process_time()))
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, patches_spared() as spared:
         files = FileOptions(allow_empty=True)
         result = hide_video(
             clip, Path(folder) / "hidden.mp4", attributes, preset, files=files, progress=note, every=every, **options
@@ -65,6 +68,7 @@ def measure(clip: Path, preset: str, attributes: str, every: str, options: dict[
         "every": every,
         "frames": result.frames,
         "searched": result.coverage["frames_searched"],
+        "patches_computed": 1 - sum(spared) / max(1, result.coverage["frames_searched"]),
         "backbone": result.backbone["name"],
         "engine": result.backbone["engine"],
         "flow": result.flow,
@@ -75,6 +79,25 @@ def measure(clip: Path, preset: str, attributes: str, every: str, options: dict[
         "load_seconds": result.seconds["load"],
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+
+
+@contextmanager
+def patches_spared() -> Iterator[list[float]]:
+    """Of each look inside that is compared with a reference, the share of patches that is not computed again."""
+    from anonymotion.reuse import Reference
+
+    original, spared = Reference.to_compute, list[float]()
+
+    def noted(self: Reference, tokens: Any, limit: float) -> Any:
+        cells = original(self, tokens, limit)
+        spared.append(0.0 if cells is None else 1 - len(cells) / len(self.matter))
+        return cells
+
+    Reference.to_compute = noted  # type: ignore[method-assign]
+    try:
+        yield spared
+    finally:
+        Reference.to_compute = original  # type: ignore[method-assign]
 
 
 def make_clip(path: Path, size_wh: tuple[int, int], frames: int, source: Path | None) -> None:
@@ -138,8 +161,9 @@ def main() -> None:
 
     rows: list[dict[str, Any]] = []
     stages = " | ".join(f"{stage} ms" for stage in STAGES)
-    print(f"| size | frames | preset | attributes | every | looks | frames/s | processor ms | {stages} | peak MB |")
-    print("|---" * (len(STAGES) + 9) + "|")
+    looks = "looks | patches % | frames/s | processor ms"
+    print(f"| size | frames | preset | attributes | every | {looks} | {stages} | peak MB |")
+    print("|---" * (len(STAGES) + 10) + "|")
     with tempfile.TemporaryDirectory() as folder:
         cases = [(size, arguments.frames) for size in arguments.sizes]
         cases += [(arguments.sizes[0], frames) for frames in arguments.lengths]
@@ -178,7 +202,7 @@ def print_row(row: dict[str, Any]) -> None:
     """A line of the table."""
     named = (row[name] for name in ("size", "frames", "preset"))
     cells = [*named, len(row["attributes"].split(",")), row["every"], row["searched"]]
-    cells += [f"{row['frames_per_second']:.2f}", f"{row['processor_ms']:.0f}"]
+    cells += [f"{100 * row['patches_computed']:.0f}", f"{row['frames_per_second']:.2f}", f"{row['processor_ms']:.0f}"]
     cells += [f"{row['ms_per_frame'][stage]:.1f}" for stage in STAGES] + [f"{row['peak_mb']:.0f}"]
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -45,6 +44,12 @@ def nothing_found(found: Mapping[FeatureSpec, PatchFeatures]) -> Tensor:
     return torch.zeros(next(iter(found.values())).descriptors.shape[:3], dtype=torch.bool)
 
 
+def found_in_a_corner(found: Mapping[FeatureSpec, PatchFeatures]) -> Tensor:
+    matters = nothing_found(found)
+    matters[:, -1, -1] = True
+    return matters
+
+
 class Counted:
     """An engine that notes how many cells of each frame it was given."""
 
@@ -72,7 +77,11 @@ def backbone(tiny: Backbone) -> Backbone:
 
 
 def looked(
-    memory: Reuse, backbone: Backbone, frames: Tensor, spec: FeatureSpec = SHALLOW, matter: reuse.Matter = nothing_found
+    memory: Reuse,
+    backbone: Backbone,
+    frames: Tensor,
+    spec: FeatureSpec = SHALLOW,
+    matter: reuse.Matter = found_in_a_corner,
 ) -> Tensor:
     """Descriptors of frames, (T, rows, columns, D), the next ones of a run."""
     found, memory.kept = memory.extract(backbone, frames, [spec], matter)
@@ -127,9 +136,17 @@ def test_openvino_gives_the_same_of_parts_of_any_size(
 def test_a_frame_that_is_the_same_takes_all_from_the_reference(backbone: Backbone) -> None:
     memory, frames = Reuse(4.0), torch.stack([picture()] * 3)
     found = looked(memory, backbone, frames)
-    assert backbone.engine.cells == [320, 0, 0]
-    assert torch.equal(found[1], found[0])
-    assert torch.equal(found, backbone.extract(frames, [SHALLOW])[SHALLOW].descriptors)
+    # the corner and what is beside it
+    assert backbone.engine.cells == [320, MULTIPLE, MULTIPLE]
+    assert torch.allclose(found[1], found[0], atol=1e-4)
+    assert int((found[1] == found[0]).all(dim=-1).sum()) >= 320 - MULTIPLE
+
+
+def test_a_frame_in_which_nothing_was_found_is_no_reference(backbone: Backbone) -> None:
+    memory, frames = Reuse(4.0), torch.stack([picture()] * 3)
+    looked(memory, backbone, frames, matter=nothing_found)
+    assert backbone.engine.cells == [320, 320, 320]
+    assert memory.kept == Kept()
 
 
 def test_what_changed_is_computed_as_if_the_whole_frame_were(backbone: Backbone) -> None:
@@ -146,7 +163,7 @@ def test_what_changed_is_computed_as_if_the_whole_frame_were(backbone: Backbone)
     assert not unseen[changed].any()
 
 
-@pytest.mark.parametrize(("noise", "computed"), [(2.0, 0), (6.0, 320)])
+@pytest.mark.parametrize(("noise", "computed"), [(2.0, MULTIPLE), (6.0, 320)])
 def test_noise_is_told_from_change_by_its_grey_values(backbone: Backbone, noise: float, computed: int) -> None:
     frame = torch.full((*FRAME, 3), 128, dtype=torch.uint8)
     random = torch.randn(frame.shape, generator=torch.Generator().manual_seed(0))
@@ -177,8 +194,8 @@ def test_where_something_was_found_and_beside_it_is_always_computed(backbone: Ba
 def test_after_a_cut_all_is_computed_and_the_reference_is_another(backbone: Backbone) -> None:
     memory, frames = Reuse(4.0), torch.stack([picture(1), picture(2), picture(2)])
     found = looked(memory, backbone, frames)
-    assert backbone.engine.cells == [320, 320, 0]
-    assert torch.equal(found, backbone.extract(frames, [SHALLOW])[SHALLOW].descriptors)
+    assert backbone.engine.cells == [320, 320, MULTIPLE]
+    assert torch.allclose(found, backbone.extract(frames, [SHALLOW])[SHALLOW].descriptors, atol=1e-4)
 
 
 def test_what_changes_slowly_is_compared_with_the_reference_and_not_with_the_frame_before(backbone: Backbone) -> None:
@@ -322,7 +339,7 @@ def test_work_that_fails_is_not_remembered(library: TemplateLibrary, backbone: B
     memory = Reuse(4.0)
     frames = torch.from_numpy(np.stack(still(4)))
     one.matcher.find(frames[:2], memory)
-    before = copy(memory.kept)
+    before = memory.kept
 
     def fails(*_: Any) -> Any:
         raise RuntimeError("no")
@@ -330,8 +347,8 @@ def test_work_that_fails_is_not_remembered(library: TemplateLibrary, backbone: B
     one.matcher.mask = fails  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="no"):
         one.matcher.find(frames[2:], memory)
-    assert memory.kept.looks == before.looks == 2
-    assert memory.kept.reference is before.reference
+    assert memory.kept is before
+    assert before.reference is not None
 
 
 def test_the_papers_presets_compute_everything() -> None:

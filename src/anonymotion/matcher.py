@@ -33,6 +33,10 @@ from anonymotion.templates import TemplateLibrary
 PERSON_BYTES = 400
 
 
+# What comes so near to a threshold may reach it in the next frame, where nothing but what surrounds it has changed.
+NEARLY = 0.8
+
+
 class Matched(NamedTuple):
     """What was found in T frames, on their device.
 
@@ -183,10 +187,10 @@ class Matcher:
         return matched
 
     def _matters(self, found: Mapping[FeatureSpec, PatchFeatures]) -> Tensor:
-        """In which cells a first look finds something, or what is looked at again: (T, rows, columns) bool."""
-        matters = (self.planes(found) >= self.thresholds[:, None, None]).any(dim=1)
+        """Where a first look finds something, or what is looked at again, or nearly: (T, rows, columns) bool."""
+        matters = (self.planes(found) >= NEARLY * self.thresholds[:, None, None]).any(dim=1)
         if self.close_up is not None:
-            matters |= self.close_up.heads(found, self.presence)[:, 0] >= self.close_up.level
+            matters |= self.close_up.heads(found, self.presence)[:, 0] >= NEARLY * self.close_up.level
         return matters
 
     def _hidden_anyway(self, saliency: Tensor) -> Tensor | None:

@@ -4,11 +4,12 @@ One frame in many, the reference, goes through the network whole, and what it le
 for of them, and the keys and values by which tokens meet each other.  Of later frames only those patches are computed
 
     that changed     a token differs from that of the reference by more than noise of so many grey values would make it
-    that matter      something was found there in the reference, or beside it
+    that matter      something was found there in the reference, or nearly, or beside it
 
 each among all others, which are those of the reference.  So what is hidden is always seen as it is now, and what is
 taken from the reference is what surrounds it and looks the same.  Where more than LIMIT of a frame would have to be
-computed, as after a cut or with a camera that moves, or after LOOKS, a whole frame is the next reference.
+computed, as after a cut or with a camera that moves, or after LOOKS, a whole frame is the next reference.  One in which
+nothing was found is none: whoever was missed in it would stay so until something changes.
 
 Every frame is compared with the reference itself, not with the one before it: nothing adds up.
 
@@ -34,13 +35,13 @@ from anonymotion.registry import FeatureSpec
 LIMIT = 0.6
 # A reference serves for so many looks at most: what is found changes with what is around it, and nothing that was not
 # found in it may stay so for long.
-LOOKS = 24
+LOOKS = 8
 # The number of patches computed is a multiple of this: engines prepare themselves for each number that they meet.
 MULTIPLE = 32
 # Of keys and values: kept, put together by the engine, given out by it, and given to it.
 COPIES = 4
 
-# From features of frames, which cells something was found in: (T, rows, columns) bool.
+# From features of frames, in which cells something was found, or nearly: (T, rows, columns) bool.
 Matter = Callable[[Mapping[FeatureSpec, PatchFeatures]], Tensor]
 
 
@@ -130,7 +131,8 @@ class Reuse:
                 if context is not None:
                     features = features_of(tuple(each[None] for each in computed), wanted, grid, specs)
                     needed = _grown(matter(features)).flatten()
-                    kept = Kept(Reference(grid, wanted, tokens[start], computed, context, needed), 1)
+                    reference = Reference(grid, wanted, tokens[start], computed, context, needed)
+                    kept = Kept(reference, 1) if needed.any() else Kept()
                 start += 1
         together = tuple(torch.stack(each) for each in zip(*found, strict=True))
         return features_of(together, wanted, grid, specs), kept
