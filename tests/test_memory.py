@@ -88,6 +88,9 @@ def test_more_of_everything_needs_more(hider: Callable[..., Hider]) -> None:
     one = hider().room.needed((360, 640), 4)
     assert BASE_BYTES["cpu"] < hider().room.needed((360, 640), 1) < one < hider().room.needed((720, 640), 4)
     assert hider(look_ahead=9).room.needed((360, 640), 4) > one
+    # a frame that is remembered counts once, however many are worked on
+    remembered = [hider(reuse=4.0).room.needed((360, 640), n) - hider().room.needed((360, 640), n) for n in (1, 4)]
+    assert remembered[0] == remembered[1] > 0
 
     class Hungry(FlowEstimator):
         name = "hungry"

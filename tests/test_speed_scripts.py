@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from anonymotion.sample import make_sample
+
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.sh"
 
 
@@ -53,3 +55,18 @@ def test_stages_are_measured_one_by_one() -> None:
     rows = dict(line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:])
     assert {"flow", "noise", "composite", "encode"} < set(rows)
     assert float(rows["all"]) > 0
+
+
+@pytest.mark.slow
+def test_what_reuse_changes_is_measured_beside_all_patches(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    make_sample(clip, frames=6)
+    command = [sys.executable, str(SCRIPT.with_name("reuse_study.py")), "--clips", str(clip), "--step", "1"]
+    command += ["--looks", "4", "--noise", "0.01", "64", "--attributes", "lips"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    little, much = (line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:])
+    # the camera moves: with no noise allowed every patch has changed, and nothing differs
+    assert little[:3] == ["clip", "0.01", "100"]
+    assert {cell for cell in little[3:] if cell != "-"} == {"100.0 (100) +0.0"}
+    assert int(much[2]) < 100
