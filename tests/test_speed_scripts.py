@@ -70,3 +70,7 @@ def test_what_reuse_changes_is_measured_beside_all_patches(tmp_path: Path) -> No
     assert little[:3] == ["clip", "0.01", "100"]
     assert {cell for cell in little[3:] if cell != "-"} == {"100.0 (100) +0.0"}
     assert int(much[2]) < 100
+    twice = subprocess.run([*command, "--second-looks"], capture_output=True, text=True, timeout=300)
+    assert twice.returncode == 0, twice.stderr
+    name, every, taken, *shares = twice.stdout.splitlines()[2].strip("| ").split(" | ")
+    assert (name, every, shares) == ("clip", taken, ["0.0"] * 3)  # lips alone: nothing else hides them
