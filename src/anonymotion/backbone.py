@@ -100,6 +100,14 @@ class Backbone:
         converted = OpenVINOEngine(chosen, given, fingerprint, partial(samples_of, name, given))
         return cls(name, given, entry.patch_size, fingerprint, device, converted)
 
+    @property
+    def takes_parts(self) -> bool:
+        """Whether it pays to compute some patches of a frame only, and is possible (blocks.BlocksInContext).
+
+        Not on graphics cards, which would wait for the choice of patches; nor where blocks turn keys by position.
+        """
+        return self.engine.takes_parts and self.device.type == "cpu" and not self.stem.turns_keys
+
     def exact(self) -> Backbone:
         """The same network run by torch in float32: what is kept of it does not depend on what runs here."""
         if self.engine.name == "torch":

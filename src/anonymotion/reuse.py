@@ -176,18 +176,9 @@ def _computed(
 
 
 def can_reuse(backbone: Backbone, specs: Sequence[FeatureSpec]) -> bool:
-    """Whether a backbone can compute some patches only, and that saves anything.
-
-    Not on graphics cards, which would wait for the choice of patches; nor if blocks turn keys by position, or if all
-    descriptors are of the first one.
-    """
-    return (
-        backbone.engine.takes_parts
-        and backbone.device.type == "cpu"
-        and not backbone.stem.turns_keys
-        and len({(spec.short_side, spec.stride) for spec in specs}) == 1
-        and attending(wanted_of(specs)) > 0
-    )
+    """Whether parts of frames can be computed, and are cheaper: not if all descriptors are of the first block."""
+    sizes = {(spec.short_side, spec.stride) for spec in specs}
+    return backbone.takes_parts and len(sizes) == 1 and attending(wanted_of(specs)) > 0
 
 
 def _grown(cells: Tensor) -> Tensor:

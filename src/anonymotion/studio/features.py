@@ -108,6 +108,11 @@ class RememberingBackbone(Backbone):
         self.also: tuple[FeatureSpec, ...] = ()
         self.restart_counting()
 
+    @property
+    def takes_parts(self) -> bool:
+        """No: what is in the store is whole frames, and whoever asks again has all of them."""
+        return False
+
     def restart_counting(self) -> None:
         """Set `computed` and `reused` to zero."""
         self.computed = self.reused = 0
