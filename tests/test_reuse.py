@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -61,13 +61,9 @@ class Counted:
     def run(self, tokens: Tensor, wanted: Wanted, rotary: Tensor | None) -> tuple[Tensor, ...]:
         return self._inner.run(tokens, wanted, rotary)
 
-    def run_parts(self, parts: Iterable[Part], wanted: Wanted) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
-        def noted() -> Iterator[Part]:
-            for tokens, others in parts:
-                self.cells.append(len(tokens) - 1)
-                yield tokens, others
-
-        return self._inner.run_parts(noted(), wanted)
+    def run_part(self, part: Part, wanted: Wanted) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        self.cells.append(len(part[0]) - 1)
+        return self._inner.run_part(part, wanted)
 
 
 @pytest.fixture
@@ -95,12 +91,12 @@ def looked(
 def test_some_tokens_among_all_others_of_their_frame_are_what_they_are_in_it(chosen: set[int], wanted: Wanted) -> None:
     engine, (whole,) = TorchEngine(tiny_network()), tokens(1, 20)
     right = engine.run(whole[None], wanted, None)
-    ((all_of_it, context),) = engine.run_parts([(whole, torch.zeros(2 * attending(wanted), 0, TINY_WIDTH))], wanted)
+    all_of_it, context = engine.run_part((whole, torch.zeros(2 * attending(wanted), 0, TINY_WIDTH)), wanted)
     assert context is not None
     assert context.shape == (2 * attending(wanted), 21, TINY_WIDTH)
     taken = torch.tensor([True, *(cell in chosen for cell in range(20))])
     if len(chosen) < 20:
-        ((some, none),) = engine.run_parts([(whole[taken], context[:, ~taken])], wanted)
+        some, none = engine.run_part((whole[taken], context[:, ~taken]), wanted)
         assert none is None or not attending(wanted)
     else:
         some = all_of_it
@@ -118,10 +114,11 @@ def test_openvino_gives_the_same_of_parts_of_any_size(
     converted = backbone_openvino.OpenVINOEngine("openvino", tiny_network(), "tiny", lambda: [tokens(1, 20, 9)])
     engine = TorchEngine(tiny_network())
     nothing = torch.zeros(2 * attending(EVERYTHING), 0, TINY_WIDTH)
-    ((_, context),) = engine.run_parts([(tokens(1, 20)[0], nothing)], EVERYTHING)
+    _, context = engine.run_part((tokens(1, 20)[0], nothing), EVERYTHING)
     assert context is not None
     given = [(tokens(1, 3 + i, i)[0], context[:, i : 2 * i + 1] if i else nothing) for i in range(count)]
-    for own, right in zip(converted.run_parts(given, EVERYTHING), engine.run_parts(given, EVERYTHING), strict=True):
+    for part in given:
+        own, right = (which.run_part(part, EVERYTHING) for which in (converted, engine))
         for vectors, expected in zip((*own[0], own[1]), (*right[0], right[1]), strict=True):
             if vectors is None or expected is None:
                 assert vectors is expected

@@ -156,13 +156,11 @@ class OpenVINOEngine:
         found = [_outputs(request, (one, nothing), len(wanted)) for one in tokens]
         return tuple(torch.cat(vectors) for vectors in zip(*found, strict=True))
 
-    def run_parts(self, parts: Iterable[Part], wanted: Wanted) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
-        """See Engine.run_parts."""
-        request = self._request(wanted)
-        for part in parts:
-            whole = not part[1].shape[1]
-            outputs = _outputs(request, part, len(wanted) + whole)
-            yield tuple(vectors[0] for vectors in outputs[: len(wanted)]), outputs[-1] if whole else None
+    def run_part(self, part: Part, wanted: Wanted) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """See Engine.run_part."""
+        is_whole = not part[1].shape[1]
+        outputs = _outputs(self._request(wanted), part, len(wanted) + is_whole)
+        return tuple(vectors[0] for vectors in outputs[: len(wanted)]), outputs[-1] if is_whole else None
 
     def _nothing(self, wanted: Wanted) -> Tensor:
         """The others of a whole frame."""

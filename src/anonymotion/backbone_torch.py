@@ -6,7 +6,6 @@ Not here: what the blocks compute (blocks), CPUs without torch's help (backbone_
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -33,13 +32,12 @@ class TorchEngine:
         found: tuple[Tensor, ...] = Blocks(self._network, wanted)(tokens, rotary)
         return tuple(vectors.float() for vectors in found)
 
-    def run_parts(self, parts: Iterable[Part], wanted: Wanted) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
-        """See Engine.run_parts."""
-        blocks = BlocksInContext(self._network, wanted)
-        for tokens, others in parts:
-            with torch.inference_mode():
-                *found, context = blocks(tokens[None], others)
-            yield tuple(vectors[0] for vectors in found), None if others.shape[1] else context
+    @torch.inference_mode()
+    def run_part(self, part: Part, wanted: Wanted) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """See Engine.run_part."""
+        tokens, others = part
+        *found, context = BlocksInContext(self._network, wanted)(tokens[None], others)
+        return tuple(vectors[0] for vectors in found), None if others.shape[1] else context
 
 
 class _ToBFloat16(nn.Module):

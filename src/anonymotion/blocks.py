@@ -12,7 +12,6 @@ computed anew (reuse).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -30,7 +29,7 @@ Part = tuple[Tensor, Tensor]
 
 
 class Engine(Protocol):
-    """What runs the blocks of one network.  takes_parts: whether `run_parts` is there for it."""
+    """What runs the blocks of one network.  takes_parts: whether `run_part` is there for it."""
 
     name: str
     takes_parts: bool
@@ -39,8 +38,8 @@ class Engine(Protocol):
         """(T, prefix + cells, D) float32 tokens -> for each of `wanted` (T, cells, D) float32, on the same device."""
         ...
 
-    def run_parts(self, parts: Iterable[Part], wanted: Wanted) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
-        """For each part of a frame, of `wanted` (k, D) float32; and of a whole one its keys and values, (2 L, N, D)."""
+    def run_part(self, part: Part, wanted: Wanted) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """For each of `wanted` (k, D) float32; and of a whole frame keys and values of its tokens, (2 L, N, D)."""
         ...
 
 

@@ -18,7 +18,7 @@ Not here: what the network computes of some patches (blocks), what was found (ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anonymotion.backbone import Backbone, PatchFeatures, features_of, wanted_of
-from anonymotion.blocks import Engine, Part, Wanted, attending
+from anonymotion.blocks import Part, Wanted, attending
 from anonymotion.patch_grid import PatchGrid
 from anonymotion.registry import FeatureSpec
 
@@ -122,18 +122,25 @@ class Reuse:
         wanted = wanted_of(specs)
         tokens = backbone.stem.tokens(images, grid)
         limit = self._noise * backbone.stem.grey_value
-        kept, found, start = self.kept, [], 0
-        while start < len(tokens):
-            chosen = _chosen(kept, tokens[start:], grid, wanted, limit)
-            for computed, context in _computed(backbone.engine, tokens[start:], chosen, kept.reference, wanted):
+        nothing = torch.zeros(2 * attending(wanted), 0, tokens.shape[-1])
+        kept, found = self.kept, []
+        for one in tokens:
+            reference = kept.reference
+            if reference is not None and (kept.looks >= LOOKS or not reference.fits(grid, wanted)):
+                reference = None
+            cells = None if reference is None else reference.to_compute(one, limit)
+            if reference is None or cells is None:
+                computed, context = backbone.engine.run_part((one, nothing), wanted)
+                assert context is not None  # noqa: S101 - for mypy: of a whole frame
+                features = features_of(tuple(each[None] for each in computed), wanted, grid, specs)
+                matters = _grown(matter(features)).flatten()
+                kept = Kept(Reference(grid, wanted, one, computed, context, matters), 1) if matters.any() else Kept()
                 found.append(computed)
+            else:
+                computed, _ = backbone.engine.run_part(reference.part(one, cells), wanted)
                 kept = kept._replace(looks=kept.looks + 1)
-                if context is not None:
-                    features = features_of(tuple(each[None] for each in computed), wanted, grid, specs)
-                    needed = _grown(matter(features)).flatten()
-                    reference = Reference(grid, wanted, tokens[start], computed, context, needed)
-                    kept = Kept(reference, 1) if needed.any() else Kept()
-                start += 1
+                pairs = zip(reference.found, computed, strict=True)
+                found.append(tuple(old.index_copy(0, cells, new) for old, new in pairs))
         together = tuple(torch.stack(each) for each in zip(*found, strict=True))
         return features_of(together, wanted, grid, specs), kept
 
@@ -145,34 +152,6 @@ def kept_bytes(backbone: Backbone, size_hw: tuple[int, int], specs: Sequence[Fea
     grid, wanted = PatchGrid.of(size_hw, backbone.patch_size, specs[0]), wanted_of(specs)
     tokens = grid.rows * grid.columns + backbone.stem.prefix_tokens
     return 4 * backbone.stem.width * tokens * (COPIES * 2 * attending(wanted) + 1 + len(wanted))
-
-
-def _chosen(kept: Kept, tokens: Tensor, grid: PatchGrid, wanted: Wanted, limit: float) -> list[Tensor | None]:
-    """Which cells of the next frames, (T, prefix + cells, D), to compute, up to the first that needs all: None."""
-    reference, chosen = kept.reference, []
-    for number, one in enumerate(tokens):
-        old = reference is None or not reference.fits(grid, wanted) or kept.looks + number >= LOOKS
-        chosen.append(None if old or reference is None else reference.to_compute(one, limit))
-        if chosen[-1] is None:
-            break
-    return chosen
-
-
-def _computed(
-    engine: Engine, tokens: Tensor, chosen: Sequence[Tensor | None], reference: Reference | None, wanted: Wanted
-) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
-    """Frame by frame what is wanted, (cells, D) each, and the context of a whole one; as many as were chosen."""
-    nothing = torch.zeros(2 * attending(wanted), 0, tokens.shape[-1])
-
-    def parts() -> Iterator[Part]:
-        for one, cells in zip(tokens, chosen, strict=False):
-            yield (one, nothing) if cells is None or reference is None else reference.part(one, cells)
-
-    for (new, context), cells in zip(engine.run_parts(parts(), wanted), chosen, strict=True):
-        if cells is None or reference is None:
-            yield new, context
-        else:
-            yield tuple(old.index_copy(0, cells, some) for old, some in zip(reference.found, new, strict=True)), None
 
 
 def can_reuse(backbone: Backbone, specs: Sequence[FeatureSpec]) -> bool:
