@@ -186,6 +186,53 @@ def test_where_the_second_look_finds_nothing_the_first_one_stays_unless_there_su
     assert torch.equal(matcher.find(frames).saliency, once.saliency) == stays
 
 
+@pytest.mark.parametrize(
+    ("hidden", "hardly", "looked_at"),
+    [(True, 2.0, False), (False, 2.0, True), (None, 2.0, True), (True, 0.0, True)],
+)
+def test_what_is_hardly_a_head_and_hidden_anyway_is_not_looked_at_again(
+    tmp_path: Path,
+    tiny: Backbone,
+    monkeypatch: pytest.MonkeyPatch,
+    hidden: bool | None,
+    hardly: float,
+    looked_at: bool,
+) -> None:
+    """A probability is below 2, and not below 0."""
+    monkeypatch.setattr(closeup, "HARDLY", hardly)
+    everywhere = None if hidden is None else torch.full((1, 96, 128), hidden)
+    monkeypatch.setattr(Matcher, "_hidden_anyway", lambda *_: everywhere)
+    library = nine_attributes(tmp_path)
+    frames = torch.from_numpy(np.stack([patchwork((96, 128), seed=1)]))
+    enlargements = []
+
+    def noted(*given: Any) -> Tensor:
+        enlargements.append(given)
+        return enlarged(*given)
+
+    once = _matcher(library, tiny, ("arm", "eyes"), close_up=0, threshold=0.3).find(frames)
+    monkeypatch.setattr(closeup, "enlarged", noted)
+    matcher = _matcher(library, tiny, ("arm", "eyes"), threshold=0.3)
+    enlargements.clear()  # those of the library's pictures
+    found = matcher.find(frames)
+    assert bool(enlargements) == looked_at
+    if not looked_at:
+        assert torch.equal(found.saliency, once.saliency)
+
+
+def test_what_is_hidden_anyway_is_what_other_attributes_than_those_of_heads_hide(
+    tmp_path: Path, tiny: Backbone
+) -> None:
+    library = nine_attributes(tmp_path)
+    saliency = torch.rand(2, 3, 8, 9, generator=torch.Generator().manual_seed(0))
+    matcher = _matcher(library, tiny, ("arm", "eyes", "leg"), threshold=0.7)
+    found = matcher._hidden_anyway(saliency)
+    assert found is not None
+    assert torch.equal(found, (saliency[:, [0, 2]] >= 0.7).any(dim=1))
+    assert _matcher(library, tiny, ("eyes", "lips"))._hidden_anyway(saliency) is None
+    assert _matcher(library, tiny, ("arm", "eyes"), composite="blend")._hidden_anyway(saliency) is None
+
+
 def test_heads_are_heads_and_fists_and_shrubs_are_none(library: TemplateLibrary, embedded_backbone: Backbone) -> None:
     """Of all that the first look takes for heads in the library's pictures, on which the probe was fitted."""
     chosen = settings_for("strict")

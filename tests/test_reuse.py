@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -351,3 +352,23 @@ def test_work_that_fails_is_not_remembered(library: TemplateLibrary, backbone: B
 def test_the_papers_presets_compute_everything() -> None:
     assert settings_for("paper").reuse == settings_for("paper-debiased").reuse == 0
     assert settings_for("strict").reuse > 0
+
+
+def test_somebody_who_appears_is_found_as_with_all_patches(embedded_backbone: Backbone) -> None:
+    """Beside somebody who stays as they are, on whom nothing has to be computed but their face."""
+    library = TemplateLibrary.load()
+    one, other = (
+        cv2.resize(library.pictures[name].read(), (224, 224), interpolation=cv2.INTER_AREA)
+        for name in ("astronaut", "obama")
+    )
+    empty = np.full((224, 448, 3), 96, np.uint8)
+    empty[:, :224] = one
+    both = empty.copy()
+    both[:, 224:] = other
+    frames = torch.from_numpy(np.stack([empty, empty, both, both]))
+    matcher = Hider("face", network=embedded_backbone, device="cpu", seed=1, close_up=0).matcher
+    with_it, without = (matcher.find(frames, memory).mask for memory in (Reuse(4.0), None))
+    assert without[2, :, 224:].sum() > 500
+    assert without[1, :, 224:].sum() == 0
+    assert (with_it & without).sum() >= 0.97 * without.sum()
+    assert (with_it & without)[2, :, 224:].sum() >= 0.97 * without[2, :, 224:].sum()
