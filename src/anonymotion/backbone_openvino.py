@@ -237,15 +237,18 @@ class OpenVINOEngine:
 
     def _compare(self, model: Any, wanted: Wanted) -> None:
         """Raise DeviceError if the model is far from torch: what it does not match would be shown."""
-        picture, prefix = next(iter(self._samples())), self._network.num_prefix_tokens
-        blocks = BlocksInContext(whole(self._network), wanted)
+        (picture,), prefix = next(iter(self._samples())), self._network.num_prefix_tokens
+        blocks, request = BlocksInContext(whole(self._network), wanted), self._compiled(model)
+        context = self._compared(request, blocks, (picture, self._nothing(wanted)))
+        cells = torch.arange(len(picture)) - prefix
+        taken = (cells < 0) | (cells % 2 == 0)
+        self._compared(request, blocks, (picture[taken], context[:, ~taken]))
+
+    def _compared(self, request: Any, blocks: nn.Module, part: Part) -> Tensor:
+        """What torch has of keys and values of a part; raises as `_compare`."""
         with torch.inference_mode():
-            context = blocks(picture, self._nothing(wanted))[-1]
-            # every other patch of it, among all
-            inputs = torch.cat((picture[:, :prefix], picture[:, prefix::2]), dim=1), context[:, prefix + 1 :: 2]
-            expected = blocks(*inputs)
-        found = _outputs(self._compiled(model), (inputs[0][0], inputs[1]), len(expected))
-        for own, right in zip(found, expected, strict=True):
+            expected = blocks(part[0][None], part[1])
+        for own, right in zip(_outputs(request, part, len(expected)), expected, strict=True):
             if not right.numel():  # keys and values, where no block attends
                 continue
             cosine = float(F.cosine_similarity(own, right, dim=-1).mean())
@@ -254,6 +257,8 @@ class OpenVINOEngine:
                     f"engine {self.name} gives other descriptors than torch on this machine (cosine {cosine:.3f}, "
                     f"expected {LEAST_COSINE}): use --engine torch"
                 )
+        context: Tensor = expected[-1]
+        return context
 
     def _keep(self, model: Any, folder: Path) -> None:
         """Put the model into the cache, all of it or nothing."""
