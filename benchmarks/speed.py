@@ -3,8 +3,8 @@
 Runs `hide_video` on a generated clip (a virtual camera over a public-domain portrait) at each size and preset and
 prints one Markdown table: frames per second from file to file, milliseconds of processor time and of each stage per
 frame, for each of `--attributes` and `--every`, how many frames were looked at, how many of their patches went through
-the network, and peak memory.  `--lengths` adds rows
-with clips of so many frames, at the first size.  `--clip FILE` takes frames of that video in the place of the portrait.
+the network, and peak memory.  `--lengths` adds rows with clips of so many frames, at the first size.  `--clip FILE`
+takes frames of that video in the place of the portrait.
 `--deface N` runs deface 1.5, in an environment of its own (instruments.py), and `anonymotion hide`, both as whole
 processes, N times in turn on the same clip, and prints the medians and their ratio.  `--json` writes the figures.
 
@@ -32,6 +32,7 @@ from fractions import Fraction
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from instruments import INSTRUMENTS, default_folder, make_environment
 from measuring.options import settings_from
@@ -93,11 +94,8 @@ def patches_spared() -> Iterator[list[float]]:
         spared.append(0.0 if cells is None else 1 - len(cells) / len(self.matter))
         return cells
 
-    Reference.to_compute = noted  # type: ignore[method-assign]
-    try:
+    with mock.patch.object(Reference, "to_compute", noted):
         yield spared
-    finally:
-        Reference.to_compute = original  # type: ignore[method-assign]
 
 
 def make_clip(path: Path, size_wh: tuple[int, int], frames: int, source: Path | None) -> None:

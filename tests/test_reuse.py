@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -11,7 +12,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import SIZE, TINY, TINY_DEPTH, TINY_SETTINGS, TINY_WIDTH, explained, patchwork, tiny_backbone, tiny_network
+from tiny import (
+    SIZE,
+    TINY,
+    TINY_DEPTH,
+    TINY_ENTRY,
+    TINY_SETTINGS,
+    TINY_WIDTH,
+    explained,
+    patchwork,
+    tiny_backbone,
+    tiny_network,
+)
 from torch import Tensor
 
 from anonymotion import backbone_openvino, reuse
@@ -21,7 +33,7 @@ from anonymotion.blocks import Part, Wanted, attending
 from anonymotion.descriptor_cache import user_cache_folder
 from anonymotion.pipeline import Hider
 from anonymotion.presets import settings_for
-from anonymotion.registry import FACETS, FeatureSpec
+from anonymotion.registry import BACKBONES, FACETS, FeatureSpec
 from anonymotion.reuse import LIMIT, LOOKS, MULTIPLE, Kept, Reuse, can_reuse
 from anonymotion.templates import TemplateLibrary
 
@@ -268,7 +280,7 @@ def test_where_it_saves_nothing_it_is_not_done(tiny: Backbone, monkeypatch: pyte
     tiny.engine = TorchEngine(tiny_network(), bfloat16=True)
     assert not can_reuse(tiny, [SHALLOW])
     tiny.engine = TorchEngine(tiny_network())
-    monkeypatch.setattr(type(tiny.stem), "turns_keys", True)
+    monkeypatch.setitem(BACKBONES, TINY, replace(TINY_ENTRY, positions="rotary"))
     assert not can_reuse(tiny, [SHALLOW])
 
 

@@ -106,7 +106,8 @@ class Backbone:
 
         Not on graphics cards, which would wait for the choice of patches; nor where blocks turn keys by position.
         """
-        return self.engine.takes_parts and self.device.type == "cpu" and not self.stem.turns_keys
+        turns_keys = backbone_entry(self.name).positions == "rotary"
+        return self.engine.takes_parts and self.device.type == "cpu" and not turns_keys
 
     def exact(self) -> Backbone:
         """The same network run by torch in float32: what is kept of it does not depend on what runs here."""

@@ -38,7 +38,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anonymotion.blocks import BlocksInContext, Part, Wanted, attending
+from anonymotion.blocks import BlocksInContext, Part, Wanted, no_others
 from anonymotion.descriptor_cache import user_cache_folder
 from anonymotion.errors import DeviceError, MissingDependencyError, SettingsError
 from anonymotion.networks import LazyNetwork, whole
@@ -152,7 +152,7 @@ class OpenVINOEngine:
 
     def run(self, tokens: Tensor, wanted: Wanted, rotary: Tensor | None) -> tuple[Tensor, ...]:
         """See Engine.run; `rotary` is None for every network that this takes."""
-        nothing, request = self._nothing(wanted), self._request(wanted)
+        nothing, request = no_others(wanted, self._network.embed_dim), self._request(wanted)
         found = [_outputs(request, (one, nothing), len(wanted)) for one in tokens]
         return tuple(torch.cat(vectors) for vectors in zip(*found, strict=True))
 
@@ -161,10 +161,6 @@ class OpenVINOEngine:
         is_whole = not part[1].shape[1]
         outputs = _outputs(self._request(wanted), part, len(wanted) + is_whole)
         return tuple(vectors[0] for vectors in outputs[: len(wanted)]), outputs[-1] if is_whole else None
-
-    def _nothing(self, wanted: Wanted) -> Tensor:
-        """The others of a whole frame."""
-        return torch.zeros(2 * attending(wanted), 0, self._network.embed_dim)
 
     def _request(self, wanted: Wanted) -> Any:
         """The network, compiled once, for any number of tokens."""
@@ -214,7 +210,8 @@ class OpenVINOEngine:
 
     def _make(self, wanted: Wanted) -> Any:
         """Convert, and quantise for 8 bits."""
-        width, others = self._network.embed_dim, self._nothing(wanted)
+        width = self._network.embed_dim
+        others = no_others(wanted, width)
         with _quiet():
             model = self._openvino.convert_model(
                 BlocksInContext(whole(self._network), wanted).eval(),
@@ -239,7 +236,7 @@ class OpenVINOEngine:
         """Raise DeviceError if the model is far from torch: what it does not match would be shown."""
         (picture,), prefix = next(iter(self._samples())), self._network.num_prefix_tokens
         blocks, request = BlocksInContext(whole(self._network), wanted), self._compiled(model)
-        context = self._compared(request, blocks, (picture, self._nothing(wanted)))
+        context = self._compared(request, blocks, (picture, no_others(wanted, self._network.embed_dim)))
         cells = torch.arange(len(picture)) - prefix
         taken = (cells < 0) | (cells % 2 == 0)
         self._compared(request, blocks, (picture[taken], context[:, ~taken]))

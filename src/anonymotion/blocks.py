@@ -77,6 +77,11 @@ def attending(wanted: Wanted) -> int:
     return max(layer + (facet == "token") for layer, facet in wanted)
 
 
+def no_others(wanted: Wanted, width: int) -> Tensor:
+    """Keys and values of the others of a whole frame, (2 L, 0, D)."""
+    return torch.zeros(2 * attending(wanted), 0, width)
+
+
 class BlocksInContext(nn.Module):
     """What `Blocks` computes, of one `Part`, for networks whose positions are added, not turned."""
 

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from anonymotion.backbone import Backbone, PatchFeatures, features_of, wanted_of
-from anonymotion.blocks import Part, Wanted, attending
+from anonymotion.blocks import Part, Wanted, attending, no_others
+from anonymotion.masks import dilate
 from anonymotion.patch_grid import PatchGrid
 from anonymotion.registry import FeatureSpec
 
@@ -122,7 +122,7 @@ class Reuse:
         wanted = wanted_of(specs)
         tokens = backbone.stem.tokens(images, grid)
         limit = self._noise * backbone.stem.grey_value
-        nothing = torch.zeros(2 * attending(wanted), 0, tokens.shape[-1])
+        nothing = no_others(wanted, tokens.shape[-1])
         kept, found = self.kept, []
         for one in tokens:
             reference = kept.reference
@@ -133,7 +133,7 @@ class Reuse:
                 computed, context = backbone.engine.run_part((one, nothing), wanted)
                 assert context is not None  # noqa: S101 - for mypy: of a whole frame
                 features = features_of(tuple(each[None] for each in computed), wanted, grid, specs)
-                matters = _grown(matter(features)).flatten()
+                matters = dilate(matter(features), 1).flatten()
                 kept = Kept(Reference(grid, wanted, one, computed, context, matters), 1) if matters.any() else Kept()
                 found.append(computed)
             else:
@@ -158,8 +158,3 @@ def can_reuse(backbone: Backbone, specs: Sequence[FeatureSpec]) -> bool:
     """Whether parts of frames can be computed, and are cheaper: not if all descriptors are of the first block."""
     sizes = {(spec.short_side, spec.stride) for spec in specs}
     return backbone.takes_parts and len(sizes) == 1 and attending(wanted_of(specs)) > 0
-
-
-def _grown(cells: Tensor) -> Tensor:
-    """(T, rows, columns) bool with the eight neighbours of each."""
-    return F.max_pool2d(cells[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0

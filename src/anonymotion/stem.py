@@ -74,11 +74,6 @@ class Stem:
         size = 1 if self._device.type == "cpu" else len(images)
         return torch.cat([self._together(part, grid) for part in torch.split(images, size)])
 
-    @property
-    def turns_keys(self) -> bool:
-        """Whether positions are not in the tokens, but turn queries and keys inside the attention, as DINOv3's do."""
-        return getattr(self._network, "rope", None) is not None
-
     def rotary(self, grid: PatchGrid) -> Tensor | None:
         """What DINOv3 turns queries and keys by inside the attention; None for networks that add positions."""
         rope = getattr(self._network, "rope", None)
